@@ -1,0 +1,108 @@
+// hot
+/** The io_uring UAPI as the queue uses it (include/uapi/linux/io_uring.h), and the ring seam. */
+
+export const IORING_OP_FSYNC = 3;
+export const IORING_OP_FALLOCATE = 17;
+export const IORING_OP_READ = 22;
+export const IORING_OP_WRITE = 23;
+export const IORING_OP_URING_CMD = 46;
+
+export const IOSQE_FIXED_FILE = 1 << 0;
+export const IORING_FSYNC_DATASYNC = 1 << 0;
+/** include/uapi/linux/fs.h */
+export const RWF_DSYNC = 0x2;
+
+/** An SQE is 16 words; with SQE128 the command area goes on for another 16. */
+export const SQE_WORDS = 16;
+const SQE_OPCODE_FLAGS = 0;
+const SQE_FD = 1;
+const SQE_OFF = 2;
+const SQE_ADDR = 4;
+const SQE_LEN = 6;
+const SQE_OP_FLAGS = 7;
+const SQE_USER_DATA = 8;
+const SQE_BUF_INDEX = 10;
+const SQE_FILE_INDEX = 11;
+/** The command area of IORING_OP_URING_CMD. */
+export const SQE_CMD = 12;
+
+export const CQE_WORDS = 4;
+export const CQE_RES = 2;
+
+const TWO_32 = 2 ** 32;
+
+/**
+ * The seam below the queue: the kernel's ring, or a simulated one.
+ *
+ * `user_data` is two words: the low one says whose completion it is, the high one what was
+ * asked; `src/queue/io.ts` owns their meaning.
+ */
+export interface Ring {
+  /** All SQEs, `SQE_WORDS` each. */
+  readonly sqes: Int32Array;
+  /**
+   * The first word of a fresh SQE in `sqes`. It leaves with the next submission, which happens
+   * here when the queue is full. -1 when the kernel takes none.
+   */
+  nextSqe(): number;
+  /** As `nextSqe`, but never takes the last `reserved` places: they are kept for commits. */
+  nextSqeKeeping(reserved: number): number;
+  /** Submits what is queued and sleeps until a completion is there. 0 or -errno. */
+  submitAndWait(): number;
+  /** How many completions are ready; the accessors below speak of the first of them. */
+  cqReady(): number;
+  cqSlot(): number;
+  cqMeta(): number;
+  cqRes(): number;
+  cqAdvance(): void;
+}
+
+/**
+ * Fills an SQE. `fileOffset` and `address` are Numbers of bytes below 2^53; a store into an
+ * Int32Array keeps the low 32 bits of a Number, so the halves need no masks.
+ */
+export function prepRw(
+  sqes: Int32Array,
+  sqe: number,
+  opcode: number,
+  file: number,
+  fileOffset: number,
+  address: number,
+  length: number,
+  opFlags: number,
+): void {
+  sqes[sqe + SQE_OPCODE_FLAGS] = opcode | (IOSQE_FIXED_FILE << 8);
+  sqes[sqe + SQE_FD] = file;
+  sqes[sqe + SQE_OFF] = fileOffset;
+  sqes[sqe + SQE_OFF + 1] = fileOffset / TWO_32;
+  sqes[sqe + SQE_ADDR] = address;
+  sqes[sqe + SQE_ADDR + 1] = address / TWO_32;
+  sqes[sqe + SQE_LEN] = length;
+  sqes[sqe + SQE_OP_FLAGS] = opFlags;
+  sqes[sqe + SQE_BUF_INDEX] = 0;
+  sqes[sqe + SQE_FILE_INDEX] = 0;
+  sqes[sqe + SQE_CMD] = 0;
+  sqes[sqe + SQE_CMD + 1] = 0;
+}
+
+/** fallocate(2) keeps its length where others keep the address, and its mode as length. */
+export function prepFallocate(
+  sqes: Int32Array,
+  sqe: number,
+  file: number,
+  fileOffset: number,
+  length: number,
+  mode: number,
+): void {
+  prepRw(sqes, sqe, IORING_OP_FALLOCATE, file, fileOffset, length, mode, 0);
+}
+
+/** IORING_OP_URING_CMD on a registered file; the caller fills the command area. */
+export function prepCommand(sqes: Int32Array, sqe: number, file: number, cmdOp: number): void {
+  prepRw(sqes, sqe, IORING_OP_URING_CMD, file, cmdOp, 0, 0, 0);
+}
+
+export function setUserData(sqes: Int32Array, sqe: number, slot: number, meta: number): void {
+  sqes[sqe + SQE_USER_DATA] = slot;
+  sqes[sqe + SQE_USER_DATA + 1] = meta;
+}

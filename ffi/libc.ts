@@ -1,0 +1,216 @@
+/** The C library's system calls; each throws SysError, with errno read in one place. */
+
+import { dlopen, FFIType, type Pointer, ptr, read } from "bun:ffi";
+import { SysError } from "./errno.ts";
+
+const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+
+const { symbols: c } = openFirst(LIBRARIES, {
+  __errno_location: { args: [], returns: FFIType.ptr },
+  open: { args: [FFIType.cstring, FFIType.i32, FFIType.u32], returns: FFIType.i32 },
+  close: { args: [FFIType.i32], returns: FFIType.i32 },
+  ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+  fallocate: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64],
+    returns: FFIType.i32,
+  },
+  mmap: {
+    args: [FFIType.u64, FFIType.u64, FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i64],
+    returns: FFIType.i64_fast,
+  },
+  munmap: { args: [FFIType.u64, FFIType.u64], returns: FFIType.i32 },
+  mlockall: { args: [FFIType.i32], returns: FFIType.i32 },
+  memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
+  memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
+  eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  memfd_create: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+  gettid: { args: [], returns: FFIType.i32 },
+  poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
+  prctl: {
+    args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64],
+    returns: FFIType.i32,
+  },
+  sched_setaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  statx: {
+    args: [FFIType.i32, FFIType.cstring, FFIType.i32, FFIType.u32, FFIType.ptr],
+    returns: FFIType.i32,
+  },
+  syscall: {
+    args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
+    returns: FFIType.i64_fast,
+  },
+  unshare: { args: [FFIType.i32], returns: FFIType.i32 },
+  mount: {
+    args: [FFIType.cstring, FFIType.cstring, FFIType.ptr, FFIType.u64, FFIType.ptr],
+    returns: FFIType.i32,
+  },
+  umount2: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.i32 },
+});
+
+type Symbols = Parameters<typeof dlopen>[1];
+
+/** The first of several libraries that is there; the last one's error when none is. */
+export function openFirst<const S extends Symbols>(
+  names: readonly string[],
+  symbols: S,
+): ReturnType<typeof dlopen<S>> {
+  let failure: unknown;
+  for (const name of names) {
+    try {
+      return dlopen(name, symbols);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+// The address is the thread's own and never changes; every thread loads this module anew.
+const errnoAddress = c.__errno_location() as Pointer;
+
+function check(result: number | bigint, op: string, subject?: string): number {
+  if (result !== -1) return Number(result);
+  const errno = read.i32(errnoAddress, 0);
+  throw new SysError(subject === undefined ? { op, errno } : { op, errno, subject });
+}
+
+export const O_RDONLY = 0o0;
+export const O_RDWR = 0o2;
+export const O_EXCL = 0o200;
+export const O_CLOEXEC = 0o2000000;
+/** Other machines have another value here: x86 0o40000, arm64 0o200000. */
+export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
+
+export function open(path: string, flags: number): number {
+  return check(c.open(path, flags | O_CLOEXEC, 0), "open", path);
+}
+
+export function close(fd: number): void {
+  check(c.close(fd), "close");
+}
+
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 0x01;
+export const MAP_PRIVATE = 0x02;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_POPULATE = 0x8000;
+
+/** Maps `length` bytes and answers their address. `fd` is -1 for anonymous memory. */
+export function mmap(
+  length: number,
+  prot: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): number {
+  return check(c.mmap(0, length, prot, flags, fd, offset), "mmap");
+}
+
+export function munmap(address: number, length: number): void {
+  check(c.munmap(address, length), "munmap");
+}
+
+export function memset(address: number, byte: number, length: number): void {
+  c.memset(address, byte, length);
+}
+
+export function memcpy(to: number, from: number, length: number): void {
+  c.memcpy(to, from, length);
+}
+
+/** ioctl(2) with a buffer that the kernel reads or fills. */
+export function ioctl(fd: number, request: number, buffer: Uint8Array, name: string): number {
+  return check(c.ioctl(fd, request, ptr(buffer)), name);
+}
+
+export function fcntl(fd: number, command: number, buffer: Uint8Array, name: string): number {
+  return check(c.fcntl(fd, command, ptr(buffer)), name);
+}
+
+export function fallocate(fd: number, mode: number, offset: number, length: number): void {
+  check(c.fallocate(fd, mode, offset, length), "fallocate");
+}
+
+export function eventfd(initial: number): number {
+  return check(c.eventfd(initial, 0o2000000), "eventfd");
+}
+
+export function memfdCreate(name: string): number {
+  return check(c.memfd_create(name, 1), "memfd_create");
+}
+
+/** The calling thread's id. */
+export function gettid(): number {
+  return c.gettid();
+}
+
+export const PR_SET_NAME = 15;
+export const PR_SET_IO_FLUSHER = 57;
+
+export function prctl(option: number, argument: number, name: string): void {
+  check(c.prctl(option, argument, 0, 0, 0), name);
+}
+
+/** What `ps -T`, `top -H` and /proc show for the calling thread: 15 bytes. */
+export function setThreadName(name: string): void {
+  const bytes = Buffer.alloc(4096);
+  bytes.write(name.slice(0, 15));
+  prctl(PR_SET_NAME, ptr(bytes), "prctl PR_SET_NAME");
+}
+
+/** Locks pages as they are touched, without touching them (MCL_CURRENT | FUTURE | ONFAULT). */
+export function mlockall(): void {
+  check(c.mlockall(7), "mlockall");
+}
+
+/** Binds the calling thread to `mask`, a cpu_set_t of any length. */
+export function schedSetaffinity(mask: Uint8Array): void {
+  check(c.sched_setaffinity(0, mask.byteLength, ptr(mask)), "sched_setaffinity");
+}
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_SIZE = 256;
+
+/** struct statx of an open file, for the members named in `mask`. */
+export function statx(fd: number, mask: number): DataView {
+  const buffer = new Uint8Array(new ArrayBuffer(STATX_SIZE));
+  check(c.statx(fd, "", AT_EMPTY_PATH, mask, ptr(buffer)), "statx");
+  return new DataView(buffer.buffer);
+}
+
+const SYS_PIDFD_OPEN = 434;
+const POLLIN = 1;
+
+/** A descriptor that stays with this very process, even if its number is used again. */
+export function pidfdOpen(pid: number): number {
+  return check(c.syscall(SYS_PIDFD_OPEN, pid, 0, 0, 0), "pidfd_open", String(pid));
+}
+
+/** Waits until `fd` is readable; false when `timeoutMs` passed. */
+export function pollIn(fd: number, timeoutMs: number): boolean {
+  const entry = Buffer.alloc(8);
+  entry.writeInt32LE(fd, 0);
+  entry.writeInt16LE(POLLIN, 4);
+  return check(c.poll(ptr(entry), 1, timeoutMs), "poll") > 0;
+}
+
+const CLONE_NEWNS = 0x00020000;
+const MS_REC = 0x4000;
+const MS_PRIVATE = 1 << 18;
+const MNT_DETACH = 2;
+
+/** A mount namespace of its own for the calling thread, and for what it starts afterwards. */
+export function unshareMounts(): void {
+  check(c.unshare(CLONE_NEWNS), "unshare", "CLONE_NEWNS");
+}
+
+/** Nothing mounted or unmounted here reaches any other namespace. */
+export function makeMountsPrivate(): void {
+  check(c.mount("none", "/", null, MS_REC | MS_PRIVATE, null), "mount", "/");
+}
+
+export function detachMount(path: string): void {
+  check(c.umount2(path, MNT_DETACH), "umount2", path);
+}

@@ -1,0 +1,69 @@
+/** The system's liburing, or the copy that the executable carries: set-up, enter, register. */
+
+import { FFIType, ptr } from "bun:ffi";
+import { existsSync, readFileSync, writeSync } from "node:fs";
+import { EINVAL, EPERM, SysError } from "./errno.ts";
+import * as libc from "./libc.ts";
+
+/** Where `build.ts` puts the copy that serves systems without the library. */
+const EMBEDDED = "/$bunfs/root/liburing.so.2";
+
+const LIBRARY_NAMES = libraryNames();
+const { symbols } = libc.openFirst(LIBRARY_NAMES, {
+  io_uring_setup: { args: [FFIType.u32, FFIType.ptr], returns: FFIType.i32 },
+  io_uring_enter2: {
+    args: [FFIType.i32, FFIType.u32, FFIType.u32, FFIType.u32, FFIType.ptr, FFIType.u64],
+    returns: FFIType.i32,
+  },
+  io_uring_register: {
+    args: [FFIType.i32, FFIType.u32, FFIType.ptr, FFIType.u32],
+    returns: FFIType.i32,
+  },
+});
+
+/** The system's library first; then our own copy, through memory that nobody can replace. */
+function libraryNames(): string[] {
+  const names = ["liburing.so.2"];
+  if (Bun.isStandaloneExecutable && existsSync(EMBEDDED)) {
+    const fd = libc.memfdCreate("liburing");
+    writeSync(fd, readFileSync(EMBEDDED));
+    names.push(`/proc/self/fd/${fd}`);
+  }
+  return names;
+}
+
+/** Since 2.4 the library can be asked; an older one tells by the name of its file. */
+export function liburingVersion(): string {
+  try {
+    const { symbols: version } = libc.openFirst(LIBRARY_NAMES, {
+      io_uring_major_version: { args: [], returns: FFIType.i32 },
+      io_uring_minor_version: { args: [], returns: FFIType.i32 },
+    });
+    return `${version.io_uring_major_version()}.${version.io_uring_minor_version()}`;
+  } catch {
+    const mapped = /liburing\.so\.(\d+\.\d+)/.exec(readFileSync("/proc/self/maps", "utf8"));
+    return mapped?.[1] ?? "2 (carried along)";
+  }
+}
+
+/** liburing answers -errno by itself. */
+export const { io_uring_enter2: enter, io_uring_register: register } = symbols;
+
+const IORING_SETUP_CLAMP = 1 << 4;
+const PARAMS_FLAGS = 2;
+
+/** io_uring_setup with the first of `choices` that the kernel knows; answers the ring's fd. */
+export function setup(entries: number, choices: readonly number[], params: Int32Array): number {
+  let result = -EINVAL;
+  for (const flags of choices) {
+    params.fill(0);
+    params[PARAMS_FLAGS] = flags | IORING_SETUP_CLAMP;
+    result = symbols.io_uring_setup(entries, ptr(params));
+    if (result !== -EINVAL) break;
+  }
+  if (result >= 0) return result;
+  const facts = { op: "io_uring_setup", errno: -result };
+  if (result !== -EPERM) throw new SysError(facts);
+  const hint = "io_uring is switched off: sysctl kernel.io_uring_disabled=0";
+  throw new SysError({ ...facts, hint });
+}

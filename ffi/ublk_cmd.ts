@@ -1,0 +1,168 @@
+/**
+ * The ublk UAPI under its own names: include/uapi/linux/ublk_cmd.h.
+ *
+ * `test/ffi/ublk_cmd.test.ts` asks the C compiler where each member and what each constant is.
+ */
+
+import { i32, member, struct, u16, u32, u64, u8 } from "./struct.ts";
+
+const IOC_WRITE = 1;
+const IOC_READ = 2;
+const CTRL_CMD_SIZE = 32;
+const IO_CMD_SIZE = 16;
+
+/** _IOC() of asm-generic/ioctl.h with the type 'u'. */
+function ioc(direction: number, nr: number, size: number): number {
+  return ((direction << 30) | (size << 16) | (0x75 << 8) | nr) >>> 0;
+}
+const ior = (nr: number): number => ioc(IOC_READ, nr, CTRL_CMD_SIZE);
+const iowr = (nr: number): number => ioc(IOC_READ | IOC_WRITE, nr, CTRL_CMD_SIZE);
+const iowrIo = (nr: number): number => ioc(IOC_READ | IOC_WRITE, nr, IO_CMD_SIZE);
+
+/** Control commands, for /dev/ublk-control. */
+export const CTRL = {
+  UBLK_U_CMD_GET_QUEUE_AFFINITY: ior(0x01),
+  UBLK_U_CMD_GET_DEV_INFO: ior(0x02),
+  UBLK_U_CMD_ADD_DEV: iowr(0x04),
+  UBLK_U_CMD_DEL_DEV: iowr(0x05),
+  UBLK_U_CMD_START_DEV: iowr(0x06),
+  UBLK_U_CMD_STOP_DEV: iowr(0x07),
+  UBLK_U_CMD_SET_PARAMS: iowr(0x08),
+  UBLK_U_CMD_GET_PARAMS: ior(0x09),
+  UBLK_U_CMD_GET_DEV_INFO2: ior(0x12),
+  UBLK_U_CMD_GET_FEATURES: ior(0x13),
+} as const;
+export type CtrlName = keyof typeof CTRL;
+
+/** IO commands, for /dev/ublkcN. */
+export const UBLK_U_IO_FETCH_REQ = iowrIo(0x20);
+export const UBLK_U_IO_COMMIT_AND_FETCH_REQ = iowrIo(0x21);
+
+export const UBLK_IO_RES_OK = 0;
+export const UBLK_IO_RES_ABORT = -19; // -ENODEV
+
+export const UBLKSRV_CMD_BUF_OFFSET = 0;
+export const UBLK_MAX_QUEUE_DEPTH = 4096;
+export const UBLK_MAX_NR_QUEUES = 4096;
+export const UBLK_IO_BUF_BITS = 25; // one request is 32 MiB at the most
+
+export const UBLK_IO_OP_READ = 0;
+export const UBLK_IO_OP_WRITE = 1;
+export const UBLK_IO_OP_FLUSH = 2;
+export const UBLK_IO_OP_DISCARD = 3;
+export const UBLK_IO_OP_WRITE_ZEROES = 5;
+
+/** Bits of an iod's op_flags. */
+export const UBLK_IO_F_FUA = 1 << 13;
+export const UBLK_IO_F_NOUNMAP = 1 << 15;
+
+export const UBLK_ATTR_READ_ONLY = 1 << 0;
+export const UBLK_ATTR_ROTATIONAL = 1 << 1;
+export const UBLK_ATTR_VOLATILE_CACHE = 1 << 2;
+export const UBLK_ATTR_FUA = 1 << 3;
+
+export const UBLK_PARAM_TYPE_BASIC = 1 << 0;
+export const UBLK_PARAM_TYPE_DISCARD = 1 << 1;
+export const UBLK_PARAM_TYPE_DEVT = 1 << 2;
+
+/** UBLK_F_ flags by bit number. The short name is what ublksrv's `list` prints. */
+export const FEATURES = [
+  { flag: "UBLK_F_SUPPORT_ZERO_COPY", short: "SUPPORT_ZERO_COPY" },
+  { flag: "UBLK_F_URING_CMD_COMP_IN_TASK", short: "URING_CMD_COMP_IN_TASK" },
+  { flag: "UBLK_F_NEED_GET_DATA", short: "NEED_GET_DATA" },
+  { flag: "UBLK_F_USER_RECOVERY", short: "RECOVERY" },
+  { flag: "UBLK_F_USER_RECOVERY_REISSUE", short: "RECOVERY_REISSUE" },
+  { flag: "UBLK_F_UNPRIVILEGED_DEV", short: "UNPRIVILEGED_DEV" },
+  { flag: "UBLK_F_CMD_IOCTL_ENCODE", short: "CMD_IOCTL_ENCODE" },
+  { flag: "UBLK_F_USER_COPY", short: "USER_COPY" },
+  { flag: "UBLK_F_ZONED", short: "ZONED" },
+  { flag: "UBLK_F_USER_RECOVERY_FAIL_IO", short: "RECOVERY_FAIL_IO" },
+  { flag: "UBLK_F_UPDATE_SIZE", short: "UPDATE_SIZE" },
+  { flag: "UBLK_F_AUTO_BUF_REG", short: "AUTO_ZC" },
+  { flag: "UBLK_F_QUIESCE", short: "QUIESCE" },
+  { flag: "UBLK_F_PER_IO_DAEMON", short: "PER_IO_DAEMON" },
+  { flag: "UBLK_F_BUF_REG_OFF_DAEMON", short: "BUF_REG_OFF_DAEMON" },
+  { flag: "UBLK_F_BATCH_IO", short: "BATCH_IO" },
+  { flag: "UBLK_F_INTEGRITY", short: "INTEGRITY" },
+  { flag: "UBLK_F_SAFE_STOP_DEV", short: "SAFE_STOP_DEV" },
+  { flag: "UBLK_F_NO_AUTO_PART_SCAN", short: "NO_AUTO_PART_SCAN" },
+  { flag: "UBLK_F_SHMEM_ZC", short: "SHMEM_ZC" },
+  { flag: "UBLK_F_IO_DESC_SIZE", short: "IO_DESC_SIZE" },
+] as const;
+export type FeatureFlag = (typeof FEATURES)[number]["flag"];
+
+/** Device states by number (UBLK_S_DEV_*). */
+export const STATES = ["DEAD", "LIVE", "QUIESCED", "FAIL_IO"] as const;
+
+export const ublksrvCtrlCmd = struct("ublksrv_ctrl_cmd", CTRL_CMD_SIZE, {
+  dev_id: u32(0),
+  queue_id: u16(4),
+  len: u16(6),
+  addr: u64(8),
+  data: u64(16),
+  dev_path_len: u16(24),
+});
+
+export const ublksrvCtrlDevInfo = struct("ublksrv_ctrl_dev_info", 64, {
+  nr_hw_queues: u16(0),
+  queue_depth: u16(2),
+  state: u16(4),
+  io_desc_size: u16(6),
+  max_io_buf_bytes: u32(8),
+  dev_id: u32(12),
+  ublksrv_pid: i32(16),
+  flags: u64(24),
+  ublksrv_flags: u64(32),
+  owner_uid: u32(40),
+  owner_gid: u32(44),
+});
+
+export const ublkParamBasic = struct("ublk_param_basic", 32, {
+  attrs: u32(0),
+  logical_bs_shift: u8(4),
+  physical_bs_shift: u8(5),
+  io_opt_shift: u8(6),
+  io_min_shift: u8(7),
+  max_sectors: u32(8),
+  chunk_sectors: u32(12),
+  dev_sectors: u64(16),
+  virt_boundary_mask: u64(24),
+});
+
+export const ublkParamDiscard = struct("ublk_param_discard", 20, {
+  discard_alignment: u32(0),
+  discard_granularity: u32(4),
+  max_discard_sectors: u32(8),
+  max_write_zeroes_sectors: u32(12),
+  max_discard_segments: u16(16),
+});
+
+export const ublkParamDevt = struct("ublk_param_devt", 16, {
+  char_major: u32(0),
+  char_minor: u32(4),
+  disk_major: u32(8),
+  disk_minor: u32(12),
+});
+
+/** As far as we fill it; the driver takes a shorter `len` and leaves the rest at zero. */
+export const ublkParams = struct("ublk_params", 80, {
+  len: u32(0),
+  types: u32(4),
+  basic: member(8, ublkParamBasic),
+  discard: member(40, ublkParamDiscard),
+  devt: member(60, ublkParamDevt),
+});
+
+/** struct ublksrv_io_desc, as 32-bit words: the queue reads it without decoding. */
+export const IOD_SIZE = 24;
+export const IOD_WORDS = 6;
+export const IOD_OP_FLAGS = 0;
+export const IOD_NR_SECTORS = 1;
+export const IOD_START_SECTOR = 2;
+
+/** struct ublksrv_io_cmd, as 32-bit words: q_id and tag share the first. */
+export const IO_CMD_QID_TAG = 0;
+export const IO_CMD_RESULT = 1;
+export const IO_CMD_ADDR = 2;
+
+export type DevInfo = ReturnType<typeof ublksrvCtrlDevInfo.decode>;
