@@ -1,0 +1,160 @@
+// A booted guest: its disks, its lanes, the way it ends.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { cacheDir } from "./cache.ts";
+import { host, LabError, note } from "./host.ts";
+import type { Kernel } from "./kernel.ts";
+import { Lane, type Output, type Sent } from "./lane.ts";
+import { type Disks, Qemu } from "./qemu.ts";
+import { programImage, rootImage, scratchImage } from "./rootfs.ts";
+
+/** Commands at the same time, without the harness's own. */
+const LANES = 8;
+const BOOT_SECONDS = 60;
+const BOOTS = 3;
+
+export interface GuestOptions {
+  memory?: number;
+  cpus?: number;
+  kvm?: boolean;
+  bootSeconds?: number;
+}
+
+export class Guest {
+  readonly #kernel: Kernel;
+  readonly #options: GuestOptions;
+  readonly #dir: string;
+  readonly #disks: Disks;
+  readonly #removeDir = () => rmSync(this.#dir, { recursive: true, force: true });
+  #qemu: Qemu | undefined;
+  #free: Lane[] = [];
+  #waiting: ((lane: Lane) => void)[] = [];
+  #harness: Lane | undefined;
+
+  private constructor(kernel: Kernel, options: GuestOptions, dir: string, disks: Disks) {
+    this.#kernel = kernel;
+    this.#options = options;
+    this.#dir = dir;
+    this.#disks = disks;
+    process.once("exit", this.#removeDir);
+  }
+
+  /** Makes the disks and boots. `program` is put on the guest's PATH as `ublk`. */
+  static async boot(kernel: Kernel, program: string, options: GuestOptions = {}): Promise<Guest> {
+    const [root, programDisk, scratch] = await Promise.all([
+      rootImage(kernel),
+      programImage(program),
+      scratchImage(),
+    ]);
+    const dir = await mkdtemp(join(cacheDir, `guest-${process.pid}-`));
+    const [data, spare] = [join(dir, "data.img"), join(dir, "spare.img")];
+    const guest = new Guest(kernel, options, dir, { root, program: programDisk, data, spare });
+    try {
+      await host(["cp", "--sparse=always", "--reflink=auto", scratch, data]);
+      await host(["truncate", "--size=1G", spare]);
+      await guest.start();
+    } catch (error) {
+      await guest.close();
+      throw error;
+    }
+    return guest;
+  }
+
+  /** Boots with the disks as they are. A guest that dies before it is ready is booted again. */
+  async start(): Promise<void> {
+    const limit = this.#options.bootSeconds ?? BOOT_SECONDS;
+    for (let boot = 1; ; boot++) {
+      const qemu = new Qemu({
+        vmlinux: join(this.#kernel.dir, "vmlinux"),
+        disks: this.#disks,
+        memory: this.#options.memory ?? 2048,
+        cpus: this.#options.cpus ?? 2,
+        kvm: this.#options.kvm ?? false,
+        ports: 1 + 2 * (LANES + 1),
+      });
+      const failed = await readiness(qemu, limit);
+      if (failed === undefined) return this.#openLanes(qemu);
+      await qemu.kill();
+      const said = qemu.console.trim().split("\n").slice(-20).join("\n");
+      if (boot === BOOTS) {
+        throw new LabError(`${this.#kernel.release} does not boot: ${failed}\n${said}`);
+      }
+      note(`${this.#kernel.release}: ${failed}; booting again (${boot + 1} of ${BOOTS})\n${said}`);
+    }
+  }
+
+  #openLanes(qemu: Qemu): void {
+    this.#qemu = qemu;
+    const [control, ...ports] = qemu.ports;
+    const lanes: Lane[] = [];
+    for (let lane = 1; lane <= LANES + 1; lane++) {
+      const [out, err] = [ports[2 * lane - 2], ports[2 * lane - 1]];
+      if (!control || !out || !err) throw new Error("QEMU was started with too few ports");
+      control.write(`${lane}\n`);
+      for (const port of [out, err]) port.resume(); // what nobody listens to is dropped
+      lanes.push(new Lane(out, err));
+    }
+    this.#harness = lanes.pop();
+    this.#free = lanes;
+  }
+
+  /** Runs a script in the guest's bash as soon as a lane is free. */
+  async send(script: string, live?: Output): Promise<Sent> {
+    const lane =
+      this.#free.shift() ??
+      (await new Promise<Lane>((resolve) => {
+        this.#waiting.push(resolve);
+      }));
+    const sent = lane.send(script, live);
+    void sent.result.then(() => {
+      const next = this.#waiting.shift();
+      if (next) next(lane);
+      else this.#free.push(lane);
+    });
+    return sent;
+  }
+
+  /** A command of the harness, which must get through when all lanes are stuck. */
+  sendFirst(script: string): Sent {
+    if (!this.#harness) throw new Error("the guest is not running");
+    return this.#harness.send(script);
+  }
+
+  get console(): string {
+    return this.#qemu?.console ?? "";
+  }
+
+  /** Why QEMU ended, once it has. */
+  get ended(): Promise<string> {
+    return this.#qemu?.ended ?? Promise.resolve("not running");
+  }
+
+  async kill(): Promise<void> {
+    await this.#qemu?.kill();
+    this.#qemu = undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    process.off("exit", this.#removeDir);
+    await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+/** Waits until the guest's first process reports; says what went wrong instead. */
+async function readiness(qemu: Qemu, seconds: number): Promise<string | undefined> {
+  const ready = new Promise<undefined>((resolve) => {
+    qemu.ports[0]?.once("data", () => resolve(undefined));
+  });
+  const late = Promise.withResolvers<string>();
+  const timer = setTimeout(() => late.resolve(`not ready after ${seconds} s`), seconds * 1000);
+  const failed = await Promise.race([
+    ready,
+    late.promise,
+    qemu.ended.then((why) => `QEMU ended: ${why}`),
+  ]);
+  clearTimeout(timer);
+  return failed;
+}

@@ -1,0 +1,148 @@
+// A Debian kernel to boot: found in the archive, unpacked, reduced to the modules stories need.
+
+import { readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { basename, join } from "node:path";
+import { newestVersion, packageNames, type Suite, SUITES, unpackPackages } from "./apt.ts";
+import { ageInHours, cacheDir, cached, keyOf, prune } from "./cache.ts";
+import { host, LabError, note } from "./host.ts";
+import { CLOUD_KERNEL, newestKernel } from "./versions.ts";
+
+export interface Kernel {
+  line: string;
+  release: string;
+  /** The folder with `vmlinux` and `modules/`. */
+  dir: string;
+}
+
+/** A line of kernels that the archive does not have today. */
+export interface NoKernel {
+  line: string;
+  missing: string;
+}
+
+const CHOICE_LASTS_HOURS = 20;
+
+/** What stories may load, besides what these need. What the kernel has built in is not missed. */
+const MODULES = [
+  ...["ublk_drv", "virtio_blk", "loop", "null_blk", "brd", "zram", "nbd", "scsi_debug"],
+  ...["xfs", "btrfs", "vfat", "overlay", "nls_ascii", "nls_cp437", "libcrc32c", "crc32c-intel"],
+  ...["dm-mod", "dm-flakey", "dm-delay", "dm-log-writes", "dm-snapshot", "dm-thin-pool"],
+  ...["dm-crypt", "dm-integrity", "crc-t10dif", "crct10dif_common", "virtio_net", "zonefs"],
+];
+
+interface Choice {
+  suite: Suite;
+  package: string;
+  version: string;
+}
+
+/** Finds, downloads and unpacks the newest kernel of a line, unless the cache has it. */
+export async function prepareKernel(line: string): Promise<Kernel | NoKernel> {
+  const choice = await choose(line);
+  if (!choice) {
+    const missing = `no suite of ${SUITES.join(", ")} has a ${line} kernel today`;
+    return { line, missing };
+  }
+  const release = choice.package.replace("linux-image-", "");
+  const key = keyOf(choice.package, choice.version, ...MODULES);
+  const dir = await cached(`kernel-${line}-${key}`, (into) => unpackKernel(choice, release, into));
+  await prune(`kernel-${line}-`, 2);
+  return { line, release, dir };
+}
+
+/** The archive is asked once a day; without a network yesterday's answer serves. */
+async function choose(line: string): Promise<Choice | undefined> {
+  const file = Bun.file(join(cacheDir, `choice-${line}.json`));
+  const known = (await file.exists()) ? ((await file.json()) as Choice) : undefined;
+  if (known && (await ageInHours(file.name!)) < CHOICE_LASTS_HOURS) return known;
+  try {
+    const choice = await ask(line);
+    if (choice) await Bun.write(file, JSON.stringify(choice));
+    return choice;
+  } catch (error) {
+    if (!known || !(error instanceof LabError)) throw error;
+    note(`cannot ask the archive, using ${known.package}: ${error.message.split("\n")[0]}`);
+    return known;
+  }
+}
+
+async function ask(line: string): Promise<Choice | undefined> {
+  const suites: readonly Suite[] = line === "rc" ? ["experimental"] : SUITES;
+  for (const suite of suites) {
+    const name = newestKernel(await packageNames(suite, CLOUD_KERNEL), line);
+    if (name) return { suite, package: name, version: await newestVersion(suite, name) };
+  }
+  return undefined;
+}
+
+async function unpackKernel(choice: Choice, release: string, into: string): Promise<void> {
+  // Newer kernels are split: the image package is empty, binary and modules hold the files.
+  const parts = ["image", "binary", "modules"].map((part) => `linux-${part}-${release}`);
+  const there = await packageNames(choice.suite, /^linux-(image|binary|modules)-/);
+  const tree = join(into, "tree");
+  await unpackPackages(
+    choice.suite,
+    parts.filter((name) => there.includes(name)),
+    tree,
+  );
+  await Bun.write(join(into, "vmlinux"), await uncompressed(tree, release));
+  await keepModules(tree, release, into);
+  await host(["rm", "-rf", tree]);
+}
+
+/**
+ * The ELF file inside a bzImage (Documentation/arch/x86/boot.rst: payload_offset). QEMU enters it
+ * by PVH and so skips firmware and decompressor, which are slow when emulated.
+ */
+async function uncompressed(tree: string, release: string): Promise<Uint8Array<ArrayBuffer>> {
+  const places = [`boot/vmlinuz-${release}`, `usr/lib/modules/${release}/vmlinuz`];
+  const path = places.map((place) => join(tree, place)).find((place) => existsSync(place));
+  if (!path) throw new LabError(`the packages of ${release} hold no ${places.join(" or ")}`);
+  const image = await Bun.file(path).bytes();
+  const header = new DataView(image.buffer);
+  const start = ((image[0x1f1] || 4) + 1) * 512 + header.getUint32(0x248, true);
+  const payload = image.slice(start, start + header.getUint32(0x24c, true));
+  if (header.getUint32(start, true) === 0xfd2fb528) {
+    return new Uint8Array(Bun.zstdDecompressSync(payload.subarray(0, -4))); // the last word is the unpacked size
+  }
+  const unpacked = Bun.spawnSync(["xz", "--decompress", "--single-stream", "--stdout"], {
+    stdin: payload,
+  });
+  if (unpacked.stdout.length > payload.length) return new Uint8Array(unpacked.stdout);
+  throw new LabError(`${basename(path)} is compressed in an unknown way: expected zstd or xz`);
+}
+
+async function keepModules(tree: string, release: string, into: string): Promise<void> {
+  const all = join(tree, "usr");
+  await host(["depmod", "-b", all, release]);
+  const from = join(all, "lib/modules", release);
+  const dependencies = await Bun.file(join(from, "modules.dep")).text();
+  const kept = join(into, "usr/lib/modules", release);
+  for (const path of withDependencies(dependencies, MODULES)) {
+    const to = join(kept, path);
+    await host(["install", "-D", "--mode=644", join(from, path), to]);
+    if (to.endsWith(".xz")) await host(["xz", "--decompress", to]);
+  }
+  for (const name of await readdir(from)) {
+    if (/^modules\.(builtin|order)/.test(name)) await host(["cp", join(from, name), kept]);
+  }
+  await host(["depmod", "-b", join(into, "usr"), release]);
+}
+
+/** Paths of the wanted modules and of all they need, from the text of modules.dep. */
+export function withDependencies(modulesDep: string, wanted: readonly string[]): Set<string> {
+  const names = new Set(wanted.map((name) => name.replaceAll("_", "-")));
+  const paths = new Set<string>();
+  for (const line of modulesDep.split("\n")) {
+    const [path = "", needs = ""] = line.split(":");
+    const name = basename(path)
+      .replace(/\.ko.*$/, "")
+      .replaceAll("_", "-");
+    if (!names.has(name)) continue;
+    for (const one of [path, ...needs.split(" ")]) if (one) paths.add(one);
+  }
+  return paths;
+}
+
+export const modulesRoot = (kernel: Kernel) => join(kernel.dir, "usr");

@@ -1,0 +1,59 @@
+// The Debian packages the laboratory takes its programs from: looked for, installed when root.
+
+import { existsSync } from "node:fs";
+import { host, hostShown, LabError, note } from "./host.ts";
+
+/** Run on the host. */
+const TOOLS = ["qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "util-linux"];
+
+/** Their files make the guest's root file system. */
+export const GUEST_PACKAGES = [
+  ...["base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip"],
+  ...["iproute2", "libc6", "libc-bin", "libgcc-s1", "mawk", "ncurses-base", "sed", "tar"],
+  ...["fdisk", "kmod", "mount", "procps", "psmisc", "strace", "udev", "util-linux"],
+  ...["dmsetup", "e2fsprogs", "fio", "liburing2", "qemu-utils", "xfsprogs"],
+];
+
+/** Which of these packages are there, with versions. */
+async function installed(wanted: readonly string[]): Promise<Map<string, string>> {
+  const format = "${Package} ${Version} ${db:Status-Status} ${Architecture}\n";
+  const found = new Map<string, string>();
+  for (const line of (await host(["dpkg-query", "-W", "-f", format])).split("\n")) {
+    const [name = "", version = "", status, architecture] = line.split(" ");
+    const ours = architecture === "amd64" || architecture === "all";
+    if (status === "installed" && ours && wanted.includes(name)) found.set(name, version);
+  }
+  return found;
+}
+
+const missing = (wanted: readonly string[], found: Map<string, string>) =>
+  wanted.filter((name) => !found.has(name));
+
+/** Makes sure that everything is installed. Answers with the guest's packages and versions. */
+export async function guestPackages(): Promise<Map<string, string>> {
+  if (process.arch !== "x64") throw new LabError("the laboratory emulates x86-64 on x86-64 only");
+  if (!existsSync("/usr/bin/dpkg-query")) {
+    throw new LabError("the laboratory needs Debian: it builds its guest from installed packages");
+  }
+  const wanted = [...TOOLS, ...GUEST_PACKAGES];
+  let absent = missing(wanted, await installed(wanted));
+  if (absent.length > 0) {
+    await install(absent);
+    absent = missing(wanted, await installed(wanted));
+  }
+  if (absent.length > 0) throw lacking(absent);
+  return installed(GUEST_PACKAGES);
+}
+
+const lacking = (absent: string[]) =>
+  new LabError(`Debian packages are missing: run apt-get install ${absent.join(" ")} as root`);
+
+async function install(absent: string[]): Promise<void> {
+  if (process.getuid?.() !== 0) throw lacking(absent);
+  note(`installing ${absent.join(" ")}`);
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  await hostShown(["apt-get", "-q", "update"], { env });
+  await hostShown(["apt-get", "-q", "-y", "--no-install-recommends", "install", ...absent], {
+    env,
+  });
+}
