@@ -20,6 +20,7 @@ export interface GuestOptions {
   cpus?: number;
   kvm?: boolean;
   bootSeconds?: number;
+  boots?: number;
 }
 
 export class Guest {
@@ -64,7 +65,7 @@ export class Guest {
 
   /** Boots with the disks as they are. A guest that dies before it is ready is booted again. */
   async start(): Promise<void> {
-    const limit = this.#options.bootSeconds ?? BOOT_SECONDS;
+    const { bootSeconds: limit = BOOT_SECONDS, boots = BOOTS } = this.#options;
     for (let boot = 1; ; boot++) {
       const qemu = new Qemu({
         vmlinux: join(this.#kernel.dir, "vmlinux"),
@@ -78,10 +79,10 @@ export class Guest {
       if (failed === undefined) return this.#openLanes(qemu);
       await qemu.kill();
       const said = qemu.console.trim().split("\n").slice(-20).join("\n");
-      if (boot === BOOTS) {
+      if (boot === boots) {
         throw new LabError(`${this.#kernel.release} does not boot: ${failed}\n${said}`);
       }
-      note(`${this.#kernel.release}: ${failed}; booting again (${boot + 1} of ${BOOTS})\n${said}`);
+      note(`${this.#kernel.release}: ${failed}; booting again (${boot + 1} of ${boots})\n${said}`);
     }
   }
 

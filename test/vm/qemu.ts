@@ -34,7 +34,10 @@ const KERNEL_ARGUMENTS = [
 
 function machine(kvm: boolean): string[] {
   // Under emulation: AVX2, which Bun wants, but none of what only costs time there.
-  const emulation = ["tcg,thread=multi,tb-size=512", "max,la57=off,smap=off,smep=off"] as const;
+  const emulation = [
+    "tcg,thread=multi,tb-size=512",
+    "max,cx16=off,la57=off,smap=off,smep=off",
+  ] as const;
   const [accelerator, cpu] = kvm ? (["kvm", "host"] as const) : emulation;
   return ["-accel", accelerator, "-cpu", cpu, "-machine", "q35", "-nodefaults", "-no-reboot"];
 }

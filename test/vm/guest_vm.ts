@@ -1,0 +1,51 @@
+// The Vm of a story that runs in an emulated guest.
+
+import { Guest, type GuestOptions } from "./guest.ts";
+import type { Kernel } from "./kernel.ts";
+import type { Output, Result, Sent } from "./lane.ts";
+import { MachineError, Vm } from "./vm.ts";
+
+export class GuestVm extends Vm {
+  readonly kernel: string;
+  readonly data = "/data";
+  readonly spare = "/dev/vdc";
+  readonly #guest: Guest;
+
+  private constructor(kernel: Kernel, guest: Guest) {
+    super();
+    this.kernel = kernel.line;
+    this.#guest = guest;
+  }
+
+  static async boot(kernel: Kernel, program: string, options?: GuestOptions): Promise<GuestVm> {
+    return new GuestVm(kernel, await Guest.boot(kernel, program, options));
+  }
+
+  protected override send(text: string, live: Output): Promise<Sent> {
+    return this.#guest.send(text, live);
+  }
+
+  override async harness(text: string): Promise<Result> {
+    const gone = this.ended.then((why) => {
+      throw new MachineError(`the guest ended: ${why}`);
+    });
+    return Promise.race([this.#guest.sendFirst(text).result, gone]);
+  }
+
+  protected override get ended(): Promise<string> {
+    const guest = this.#guest;
+    return guest.ended.then((why) => `${why}\n${guest.console.slice(-4000)}`);
+  }
+
+  override pullThePlug(): Promise<void> {
+    return this.#guest.kill();
+  }
+
+  override reboot(): Promise<void> {
+    return this.#guest.start();
+  }
+
+  override close(): Promise<void> {
+    return this.#guest.close();
+  }
+}
