@@ -47,6 +47,8 @@ export interface Ring {
   nextSqe(): number;
   /** As `nextSqe`, but never takes the last `reserved` places: they are kept for commits. */
   nextSqeKeeping(reserved: number): number;
+  /** Submits what is queued, without waiting. 0 or -errno. */
+  submit(): number;
   /** Submits what is queued and sleeps until a completion is there. 0 or -errno. */
   submitAndWait(): number;
   /** How many completions are ready; the accessors below speak of the first of them. */
@@ -83,18 +85,6 @@ export function prepRw(
   sqes[sqe + SQE_FILE_INDEX] = 0;
   sqes[sqe + SQE_CMD] = 0;
   sqes[sqe + SQE_CMD + 1] = 0;
-}
-
-/** fallocate(2) keeps its length where others keep the address, and its mode as length. */
-export function prepFallocate(
-  sqes: Int32Array,
-  sqe: number,
-  file: number,
-  fileOffset: number,
-  length: number,
-  mode: number,
-): void {
-  prepRw(sqes, sqe, IORING_OP_FALLOCATE, file, fileOffset, length, mode, 0);
 }
 
 /** IORING_OP_URING_CMD on a registered file; the caller fills the command area. */

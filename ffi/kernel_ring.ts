@@ -122,13 +122,17 @@ export class KernelRing implements Ring {
     const words = new BigUint64Array(new ArrayBuffer(40)); // once
     words[2] = BigInt(ptr(words) + 24); // once
     words[4] = BigInt(ms * 1e6); // once
-    this.#submit();
+    this.#publish();
     const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
     enter(this.#fd, this.#queued(), 1, flags, ptr(words), 24);
     return this.cqReady() > 0;
   }
 
-  #submit(): void {
+  submit(): number {
+    return this.#queued() === 0 ? 0 : Math.min(this.#enter(0, 0), 0);
+  }
+
+  #publish(): void {
     Atomics.store(this.#sqTail, 0, this.#tail);
   }
 
@@ -138,7 +142,7 @@ export class KernelRing implements Ring {
   }
 
   #enter(minComplete: number, flags: number): number {
-    this.#submit();
+    this.#publish();
     return enter(this.#fd, this.#queued(), minComplete, flags, null, 8);
   }
 

@@ -9,6 +9,7 @@ const { symbols: c } = openFirst(LIBRARIES, {
   __errno_location: { args: [], returns: FFIType.ptr },
   open: { args: [FFIType.cstring, FFIType.i32, FFIType.u32], returns: FFIType.i32 },
   close: { args: [FFIType.i32], returns: FFIType.i32 },
+  dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
   fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
   fallocate: {
@@ -51,7 +52,7 @@ const { symbols: c } = openFirst(LIBRARIES, {
 type Symbols = Parameters<typeof dlopen>[1];
 
 /** The first of several libraries that is there; the last one's error when none is. */
-export function openFirst<const S extends Symbols>(
+function openFirst<const S extends Symbols>(
   names: readonly string[],
   symbols: S,
 ): ReturnType<typeof dlopen<S>> {
@@ -88,6 +89,11 @@ export function open(path: string, flags: number): number {
 
 export function close(fd: number): void {
   check(c.close(fd), "close");
+}
+
+/** Makes `to` another name of what `from` is. */
+export function dup2(from: number, to: number): void {
+  check(c.dup2(from, to), "dup2");
 }
 
 export const PROT_READ = 1;
@@ -127,6 +133,13 @@ export function ioctl(fd: number, request: number, buffer: Uint8Array, name: str
 
 export function fcntl(fd: number, command: number, buffer: Uint8Array, name: string): number {
   return check(c.fcntl(fd, command, ptr(buffer)), name);
+}
+
+const F_SETFL = 4;
+
+/** Clears O_DIRECT, O_APPEND, O_NONBLOCK and O_NOATIME of an open file. */
+export function clearFileFlags(fd: number): void {
+  check(c.fcntl(fd, F_SETFL, null), "fcntl F_SETFL");
 }
 
 export function fallocate(fd: number, mode: number, offset: number, length: number): void {

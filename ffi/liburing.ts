@@ -1,6 +1,6 @@
 /** The system's liburing, or the copy that the executable carries: set-up, enter, register. */
 
-import { FFIType, ptr } from "bun:ffi";
+import { dlopen, FFIType, ptr } from "bun:ffi";
 import { existsSync, readFileSync, writeSync } from "node:fs";
 import { EINVAL, EPERM, SysError } from "./errno.ts";
 import * as libc from "./libc.ts";
@@ -8,8 +8,9 @@ import * as libc from "./libc.ts";
 /** Where `build.ts` puts the copy that serves systems without the library. */
 const EMBEDDED = "/$bunfs/root/liburing.so.2";
 
-const LIBRARY_NAMES = libraryNames();
-const { symbols } = libc.openFirst(LIBRARY_NAMES, {
+type Symbols = Parameters<typeof dlopen>[1];
+
+const { symbols } = openLiburing({
   io_uring_setup: { args: [FFIType.u32, FFIType.ptr], returns: FFIType.i32 },
   io_uring_enter2: {
     args: [FFIType.i32, FFIType.u32, FFIType.u32, FFIType.u32, FFIType.ptr, FFIType.u64],
@@ -21,21 +22,24 @@ const { symbols } = libc.openFirst(LIBRARY_NAMES, {
   },
 });
 
-/** The system's library first; then our own copy, through memory that nobody can replace. */
-function libraryNames(): string[] {
-  const names = ["liburing.so.2"];
-  if (Bun.isStandaloneExecutable && existsSync(EMBEDDED)) {
+/** The system's library; failing that our own, out of memory that nobody else can replace. */
+function openLiburing<const S extends Symbols>(symbols: S): ReturnType<typeof dlopen<S>> {
+  try {
+    return dlopen("liburing.so.2", symbols);
+  } catch (error) {
+    if (!Bun.isStandaloneExecutable || !existsSync(EMBEDDED)) throw error;
     const fd = libc.memfdCreate("liburing");
     writeSync(fd, readFileSync(EMBEDDED));
-    names.push(`/proc/self/fd/${fd}`);
+    const library = dlopen(`/proc/self/fd/${fd}`, symbols);
+    libc.close(fd);
+    return library;
   }
-  return names;
 }
 
 /** Since 2.4 the library can be asked; an older one tells by the name of its file. */
 export function liburingVersion(): string {
   try {
-    const { symbols: version } = libc.openFirst(LIBRARY_NAMES, {
+    const { symbols: version } = openLiburing({
       io_uring_major_version: { args: [], returns: FFIType.i32 },
       io_uring_minor_version: { args: [], returns: FFIType.i32 },
     });

@@ -1,0 +1,128 @@
+/** `ublk add`: an image becomes a disk. */
+
+import { defineCommand } from "citty";
+import { KernelChannel } from "../control/command.ts";
+import type { ServePlan } from "../control/daemon.ts";
+import { become, launch } from "../control/launch.ts";
+import { type DeviceView, viewDevice } from "../control/view.ts";
+import { parseCount, parseSize, UsageError } from "../target/parse.ts";
+import type { AnyTarget, OptionValues, TargetRegistry } from "../target/target.ts";
+import {
+  cittyArgs,
+  ID_OPTION,
+  JSON_OPTION,
+  type OptionTable,
+  parseId,
+  parseOptions,
+  type SwitchDef,
+} from "./options.ts";
+import { deviceBlock } from "./print.ts";
+
+/** The driver's limits: UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, and a request's 32 MiB. */
+const QUEUES_MAX = 4096;
+const DEPTH_MAX = 4096;
+const IO_BYTES_MAX = 32 << 20;
+const PAGE = 4096;
+
+const COMP_IN_TASK: SwitchDef = {
+  type: "boolean",
+  alias: "u",
+  takesBit: true,
+  description: "ask for URING_CMD_COMP_IN_TASK (the driver always has it)",
+};
+
+const OPTIONS: OptionTable = {
+  type: { type: "string", alias: "t", valueHint: "TYPE", description: "what kind of disk" },
+  number: { ...ID_OPTION, description: "take this device number (default: the first free one)" },
+  queues: {
+    type: "string",
+    alias: "q",
+    valueHint: "N",
+    description: "hardware queues (default 1)",
+  },
+  depth: {
+    type: "string",
+    alias: "d",
+    valueHint: "N",
+    description: "requests a queue (default 128)",
+  },
+  "max-io-buf-bytes": {
+    type: "string",
+    valueHint: "SIZE",
+    description: "largest request (default 512K)",
+  },
+  "comp-in-task": COMP_IN_TASK,
+  foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
+  json: JSON_OPTION,
+};
+
+export async function addCommand(registry: TargetRegistry, argv: readonly string[]) {
+  const target = await namedTarget(registry, argv);
+  const table = { ...OPTIONS, ...target?.options };
+  const types = Object.keys(registry).join(", ");
+  table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}` };
+  return defineCommand({
+    meta: { name: "add", description: target?.summary ?? "turn an image into a disk" },
+    args: cittyArgs(table),
+    run: ({ rawArgs }) => add(parseOptions(rawArgs, table), target, types),
+  });
+}
+
+/** Which target's options apply; found before the rest can be parsed. */
+async function namedTarget(
+  registry: TargetRegistry,
+  argv: readonly string[],
+): Promise<AnyTarget | undefined> {
+  const at = argv.findIndex((word) => /^(-t|--type)/.test(word) && !word.startsWith("--type_"));
+  const name = /^(?:-t|--type=)(.+)$/.exec(argv[at] ?? "")?.[1] ?? argv[at + 1];
+  if (at < 0 || name === undefined || argv[at] === "--type=") return undefined;
+  const load = Object.hasOwn(registry, name) ? registry[name] : undefined;
+  if (load !== undefined) return load();
+  const types = Object.keys(registry).join(", ");
+  throw new UsageError(`-t '${name}': there is no such type; there are ${types}`);
+}
+
+async function add(
+  values: OptionValues,
+  target: AnyTarget | undefined,
+  types: string,
+): Promise<void> {
+  if (target === undefined) throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
+  const plan = makePlan(values, target);
+  const json = values["json"] === true;
+  if (values["foreground"] === true) become(plan, json);
+  await announce(await launch(plan), plan, json);
+}
+
+function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
+  const text = (name: string): string | undefined => values[name] as string | undefined;
+  const maxIoBytes = parseSize("--max-io-buf-bytes", text("max-io-buf-bytes") ?? "512K");
+  if (maxIoBytes < PAGE || maxIoBytes > IO_BYTES_MAX || maxIoBytes % PAGE !== 0) {
+    throw new UsageError("--max-io-buf-bytes: give a multiple of 4K, from 4K to 32M");
+  }
+  return {
+    target: target.name,
+    config: target.configure(values),
+    id: values["number"] === undefined ? -1 : parseId(text("number")!),
+    queues: parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX),
+    depth: parseCount("--depth", text("depth") ?? "128", 1, DEPTH_MAX),
+    maxIoBytes,
+    compInTask: values["comp-in-task"] !== false,
+  };
+}
+
+/** Prints the new device, and what came out otherwise than asked. */
+export async function announce(id: number, plan: ServePlan, json: boolean): Promise<void> {
+  const channel = new KernelChannel();
+  let view: DeviceView;
+  try {
+    view = await viewDevice(channel, id);
+  } finally {
+    channel.close();
+  }
+  if (view.nr_hw_queues < plan.queues) {
+    const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;
+    process.stderr.write(`ublk add: note: ${plan.queues} queues were asked for, ${got}\n`);
+  }
+  process.stdout.write(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
+}

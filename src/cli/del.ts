@@ -1,0 +1,47 @@
+/** `ublk del`: the device ends, and its server with it. */
+
+import { defineCommand } from "citty";
+import { type Channel, KernelChannel } from "../control/command.ts";
+import { blockDevice, deviceIds } from "../control/device.ts";
+import { removeDevice } from "../control/remove.ts";
+import { UsageError } from "../target/parse.ts";
+import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
+
+const OPTIONS: OptionTable = {
+  number: ID_OPTION,
+  all: { type: "boolean", alias: "a", description: "every ublk device, whoever serves it" },
+};
+
+const PATIENCE_MS = 2000;
+
+export const delCommand = defineCommand({
+  meta: { name: "del", description: "delete a device; its daemon has ended when this returns" },
+  args: cittyArgs(OPTIONS),
+  async run({ rawArgs }) {
+    const values = parseOptions(rawArgs, OPTIONS);
+    const number = values["number"] as string | undefined;
+    const all = values["all"] === true;
+    if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
+    const ids = number === undefined ? deviceIds() : [parseId(number)];
+    if (ids.length === 0) return;
+    const channel = new KernelChannel();
+    try {
+      for (const id of ids) await removeTelling(channel, id);
+    } finally {
+      channel.close();
+    }
+  },
+});
+
+/** The driver waits for those who have the device open; after a while the user is told so. */
+async function removeTelling(channel: Channel, id: number): Promise<void> {
+  const timer = setTimeout(() => {
+    const who = `${blockDevice(id)} is still open somewhere (a mounted file system?)`;
+    process.stderr.write(`ublk del: waiting: ${who}\n`);
+  }, PATIENCE_MS);
+  try {
+    await removeDevice(channel, id);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,22 @@
+/** `ublk features`: what this kernel's driver offers. */
+
+import { defineCommand } from "citty";
+import { KernelChannel } from "../control/command.ts";
+import { getFeatures } from "../control/device.ts";
+import { flagWords } from "../control/features.ts";
+import { parseOptions } from "./options.ts";
+import { featureList } from "./print.ts";
+
+export const featuresCommand = defineCommand({
+  meta: { name: "features", description: "show what this kernel's ublk driver offers" },
+  async run({ rawArgs }) {
+    parseOptions(rawArgs, {});
+    const channel = new KernelChannel();
+    try {
+      const features = await getFeatures(channel);
+      process.stdout.write(featureList(features, flagWords(features)));
+    } finally {
+      channel.close();
+    }
+  },
+});

@@ -1,0 +1,48 @@
+/** `ublk list`: the devices that exist, whoever serves them. */
+
+import { defineCommand } from "citty";
+import { KernelChannel } from "../control/command.ts";
+import { deviceIds } from "../control/device.ts";
+import { isGone } from "../control/remove.ts";
+import { type DeviceView, viewDevice } from "../control/view.ts";
+import {
+  cittyArgs,
+  ID_OPTION,
+  JSON_OPTION,
+  type OptionTable,
+  parseId,
+  parseOptions,
+} from "./options.ts";
+import { deviceBlock } from "./print.ts";
+
+const OPTIONS: OptionTable = { number: ID_OPTION, json: JSON_OPTION };
+
+export const listCommand = defineCommand({
+  meta: { name: "list", description: "show the devices that exist" },
+  args: cittyArgs(OPTIONS),
+  async run({ rawArgs }) {
+    const values = parseOptions(rawArgs, OPTIONS);
+    const number = values["number"] as string | undefined;
+    const views = await viewAll(number === undefined ? undefined : parseId(number));
+    if (values["json"] === true) process.stdout.write(`${JSON.stringify(views)}\n`);
+    else process.stdout.write(views.map(deviceBlock).join(""));
+  },
+});
+
+async function viewAll(id: number | undefined): Promise<DeviceView[]> {
+  const channel = new KernelChannel();
+  const views: DeviceView[] = [];
+  try {
+    if (id !== undefined) return [await viewDevice(channel, id)];
+    for (const existing of deviceIds()) {
+      try {
+        views.push(await viewDevice(channel, existing));
+      } catch (error) {
+        if (!isGone(error)) throw error; // deleted while we looked
+      }
+    }
+    return views;
+  } finally {
+    channel.close();
+  }
+}

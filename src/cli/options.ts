@@ -1,0 +1,118 @@
+/** Options: the tables that are shared, and the strictness that citty lacks. */
+
+import { parseArgs } from "node:util";
+import type { ArgsDef } from "citty";
+import { UsageError } from "../target/parse.ts";
+import type { OptionDef, OptionValues } from "../target/target.ts";
+
+export type OptionTable = Record<string, OptionDef>;
+
+/** A switch that scripts also write as `-u 1` or `-u 0`. */
+export interface SwitchDef extends OptionDef {
+  type: "boolean";
+  takesBit: true;
+}
+
+export const ID_OPTION: OptionDef = {
+  type: "string",
+  alias: "n",
+  valueHint: "ID",
+  description: "the device's number: N of /dev/ublkbN",
+};
+
+export const JSON_OPTION: OptionDef = {
+  type: "boolean",
+  description: "print JSON, of a stable schema",
+};
+
+/** As citty wants them, for dispatch and help. */
+export function cittyArgs(table: OptionTable): ArgsDef {
+  return Object.fromEntries(
+    Object.entries(table).map(([name, def]) => {
+      const { required: _, ...rest } = def; // we say ourselves what is missing
+      return [name, rest];
+    }),
+  );
+}
+
+/**
+ * The values of the options in `argv`. Whatever the table does not have is a usage error: an
+ * unknown option, one given twice, a missing value, a stray word.
+ */
+export function parseOptions(argv: readonly string[], table: OptionTable): OptionValues {
+  const options: Record<string, { type: "string" | "boolean"; short?: string }> = {};
+  for (const [name, def] of Object.entries(table)) {
+    options[name] =
+      def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
+  }
+  const { args, off } = foldBits(argv.map(withHyphens), table);
+  try {
+    const parsed = parseArgs({
+      args,
+      options,
+      strict: true,
+      tokens: true,
+      allowPositionals: false,
+    });
+    refuseRepeats(parsed.tokens);
+    for (const name of off) parsed.values[name] = false;
+    return parsed.values as OptionValues;
+  } catch (error) {
+    throw explain(error);
+  }
+}
+
+/** `--max_io_buf_bytes` is what ublksrv calls it. A value behind `=` stays as it is. */
+function withHyphens(word: string): string {
+  if (!word.startsWith("--")) return word;
+  const [name = "", ...value] = word.split("=");
+  return [name.replaceAll("_", "-"), ...value].join("=");
+}
+
+/** `-u 1` becomes `-u`; `-u 0` disappears and is noted. */
+function foldBits(argv: string[], table: OptionTable): { args: string[]; off: string[] } {
+  const switches = Object.entries(table).filter(([, def]) => "takesBit" in def);
+  const args: string[] = [];
+  const off: string[] = [];
+  for (let at = 0; at < argv.length; at++) {
+    const word = argv[at]!;
+    const found = switches.find(([name, def]) => word === `-${def.alias}` || word === `--${name}`);
+    const bit = argv[at + 1];
+    if (found === undefined || (bit !== "0" && bit !== "1")) {
+      args.push(word);
+      continue;
+    }
+    at++;
+    if (bit === "1") args.push(word);
+    else off.push(found[0]);
+  }
+  return { args, off };
+}
+
+function refuseRepeats(tokens: readonly { kind: string; name?: string }[]): void {
+  const seen = new Set<string>();
+  for (const { kind, name } of tokens) {
+    if (kind !== "option" || name === undefined) continue;
+    if (seen.has(name)) throw new UsageError(`--${name} is given twice`);
+    seen.add(name);
+  }
+}
+
+/** parseArgs has its own words, long ones; the first sentence is the one that matters. */
+function explain(error: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  const message = error.message;
+  const unknown = /^Unknown option '([^']+)'/.exec(message)?.[1];
+  if (unknown !== undefined) return new UsageError(`unknown option '${unknown}'`);
+  const stray = /^Unexpected argument '([^']+)'/.exec(message)?.[1];
+  if (stray !== undefined) return new UsageError(`unexpected word '${stray}'`);
+  return new UsageError(message.split(". ")[0]!.replace(/^Option/, "option"));
+}
+
+/** The device that `-n` names. */
+export function parseId(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) >= 2 ** 20) {
+    throw new UsageError(`-n '${text}': give a device number such as 0`);
+  }
+  return Number(text);
+}

@@ -1,0 +1,42 @@
+/** The text of `list` and `add`, in the form that scripts written for ublksrv read. */
+
+import type { DeviceView } from "../control/view.ts";
+
+/**
+ * Scripts pick lines by these words and then fields by number, so they stand in one line each.
+ * Inside the target's JSON, where a path may hold them, their first letter is written as \uXXXX.
+ */
+const RESERVED = /pid|state|queue|dev id|flags|ublkc/g;
+
+export function deviceBlock(view: DeviceView): string {
+  const lines = [
+    `dev id ${view.dev_id}: nr_hw_queues ${view.nr_hw_queues} queue_depth ${view.queue_depth} ` +
+      `block size ${view.logical_block_size} dev_capacity ${view.dev_sectors}`,
+    `\tmax rq size ${view.max_io_buf_bytes} daemon pid ${view.ublksrv_pid} state ${view.state}`,
+    `\tflags 0x${view.flags.toString(16)} [ ${view.flag_names.join(" ")} ]`,
+    `\tublkc: ${view.char_major}:${view.char_minor} ublkb: ${view.disk_major}:${view.disk_minor} ` +
+      `owner: ${view.owner_uid}:${view.owner_gid}`,
+    ...view.queues.map(
+      (queue) => `\tqueue ${queue.q_id}: tid ${queue.tid} affinity(${cpuList(queue.affinity)})`,
+    ),
+    `\ttarget ${JSON.stringify(view.target).replace(RESERVED, escapeFirst)}`,
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function cpuList(cpus: number[]): string {
+  return cpus.map((cpu) => `${cpu} `).join("");
+}
+
+function escapeFirst(word: string): string {
+  return `\\u${word.charCodeAt(0).toString(16).padStart(4, "0")}${word.slice(1)}`;
+}
+
+export function featureList(features: bigint, words: string[]): string {
+  const bits: string[] = [];
+  for (let bit = 0n; features >> bit > 0n; bit++) {
+    if ((features >> bit) & 1n) bits.push(`0x${(1n << bit).toString(16)}`.padEnd(10));
+  }
+  const lines = bits.map((bit, index) => `${bit}: ${words[index]}`);
+  return `ublk_drv features: 0x${features.toString(16)}\n${lines.join("\n")}\n`;
+}

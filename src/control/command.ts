@@ -1,0 +1,138 @@
+/** One control command: encoded, sent to /dev/ublk-control, and its failure explained. */
+
+import { ptr } from "bun:ffi";
+import * as errno from "../../ffi/errno.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { prepCommand, setUserData, SQE_CMD } from "../../ffi/io_uring.ts";
+import { IORING_SETUP_SQE128, KernelRing } from "../../ffi/kernel_ring.ts";
+import * as libc from "../../ffi/libc.ts";
+
+import { CTRL, type CtrlName, ublksrvCtrlCmd } from "../../ffi/ublk_cmd.ts";
+
+const CONTROL_DEVICE = "/dev/ublk-control";
+const NO_QUEUE = 0xffff;
+/** How long one look at the ring may keep the thread from its other work. */
+const SLICE_MS = 10;
+
+export interface Command {
+  name: CtrlName;
+  /** -1 where the driver chooses, or where no device is meant. */
+  id: number;
+  /** Read or filled by the driver. */
+  buffer?: Uint8Array<ArrayBuffer>;
+  data?: number;
+  /** Of `buffer`, the leading bytes that hold the char device's path with its NUL. */
+  pathLength?: number;
+}
+
+/** Carries a `struct ublksrv_ctrl_cmd` to the driver and its result back: >= 0 or -errno. */
+export interface Channel {
+  send(cmdOp: number, cmd: Uint8Array<ArrayBuffer>): Promise<number>;
+  close(): void;
+}
+
+/** /dev/ublk-control behind a ring of its own. Several commands may be under way at once. */
+export class KernelChannel implements Channel {
+  readonly #fd: number;
+  readonly #ring: KernelRing;
+  readonly #waiting = new Map<number, (result: number) => void>();
+  #lastId = 0;
+  #pumping = false;
+  #closed = false;
+
+  constructor() {
+    this.#fd = openControl();
+    this.#ring = new KernelRing(8, [IORING_SETUP_SQE128]);
+    this.#ring.registerFiles([this.#fd]);
+  }
+
+  send(cmdOp: number, cmd: Uint8Array<ArrayBuffer>): Promise<number> {
+    const sqe = this.#ring.nextSqe();
+    const sqes = this.#ring.sqes;
+    prepCommand(sqes, sqe, 0, cmdOp);
+    sqes.set(new Int32Array(cmd.buffer), sqe + SQE_CMD);
+    const id = ++this.#lastId;
+    setUserData(sqes, sqe, id, 0);
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      void this.#pump();
+    });
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#waiting.size > 0 && !this.#closed) {
+      this.#ring.waitFor(SLICE_MS);
+      for (let ready = this.#ring.cqReady(); ready > 0; ready--) {
+        const id = this.#ring.cqSlot();
+        const result = this.#ring.cqRes();
+        this.#ring.cqAdvance();
+        this.#waiting.get(id)?.(result);
+        this.#waiting.delete(id);
+      }
+      // Signals and messages of the Workers get their turn; after the last answer, no delay.
+      if (this.#waiting.size > 0) await Bun.sleep(1);
+    }
+    this.#pumping = false;
+  }
+
+  /** Commands that are still under way are interrupted and never answered. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ring.close();
+    libc.close(this.#fd);
+  }
+}
+
+function openControl(): number {
+  try {
+    return libc.open(CONTROL_DEVICE, libc.O_RDWR);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    if (error.errno === errno.ENOENT || error.errno === errno.ENODEV) {
+      throw error.withHint("load ublk_drv: modprobe ublk_drv (Linux 6.5 or newer has it)");
+    }
+    throw error.withHint("run as root");
+  }
+}
+
+/** Sends a command and answers its result; a failure becomes a SysError that names it. */
+export async function execute(channel: Channel, command: Command): Promise<number> {
+  const buffer = command.buffer;
+  const cmd = ublksrvCtrlCmd.encode({
+    dev_id: command.id >>> 0,
+    queue_id: NO_QUEUE,
+    len: buffer?.byteLength ?? 0,
+    addr: buffer === undefined ? 0n : BigInt(ptr(buffer)),
+    data: BigInt(command.data ?? 0),
+    dev_path_len: command.pathLength ?? 0,
+  });
+  const result = await channel.send(CTRL[command.name], cmd);
+  if (result >= 0) return result;
+  throw explain(command, -result);
+}
+
+function explain(command: Command, code: number): SysError {
+  const facts = { op: command.name, errno: code };
+  const error = new SysError(
+    command.id < 0 ? facts : { ...facts, subject: `device ${command.id}` },
+  );
+  const hint = hintFor(command, code);
+  return hint === undefined ? error : error.withHint(hint);
+}
+
+function hintFor(command: Command, code: number): string | undefined {
+  if (code === errno.EPERM || code === errno.EACCES) return "run as root";
+  if (code === errno.ENODEV) {
+    return `there is no ublk device ${command.id}; ublk list shows those that exist`;
+  }
+  if (code === errno.EEXIST && command.name === "UBLK_U_CMD_ADD_DEV") {
+    return "that id is taken: choose another with -n, or leave -n out";
+  }
+  if (code === errno.EOPNOTSUPP || code === errno.ENOTSUPP) {
+    return "this kernel's ublk_drv does not know the command; Linux 6.5 or newer does";
+  }
+  return undefined;
+}

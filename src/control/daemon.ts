@@ -1,0 +1,238 @@
+/** The server process: from an open disk to a live device, and back to nothing. */
+
+import { existsSync } from "node:fs";
+import { PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
+import { EAGAIN, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import {
+  type DevInfo,
+  IOD_SIZE,
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLKSRV_CMD_BUF_OFFSET,
+} from "../../ffi/ublk_cmd.ts";
+import type { AnyTarget, OpenDisk } from "../target/target.ts";
+import { type Channel, KernelChannel } from "./command.ts";
+import * as device from "./device.ts";
+import { chooseFlags } from "./features.ts";
+import { encodeParams } from "./params.ts";
+import { isolate } from "./isolate.ts";
+import { isGone } from "./remove.ts";
+import { readAllStates, removeState, writeState } from "./state.ts";
+import type { QueuePlan, Thread, ThreadPlan } from "./threads.ts";
+
+/** What `add` wants; plain data, as it crosses from the command line to the daemon. */
+export interface ServePlan {
+  target: string;
+  config: unknown;
+  /** -1: the driver chooses. */
+  id: number;
+  queues: number;
+  depth: number;
+  maxIoBytes: number;
+  compInTask: boolean;
+}
+
+/** What only the process's entry can give: the targets and the Worker. */
+export interface Host {
+  target: AnyTarget;
+  startThread(plan: ThreadPlan): Thread;
+}
+
+/** Serves until the device is stopped. `onLive` is told the id once the block device exists. */
+export async function serve(
+  plan: ServePlan,
+  host: Host,
+  onLive: (id: number) => Promise<void>,
+): Promise<void> {
+  const open = openDisk(plan, host.target);
+  isolate();
+  const server = new Server(plan, host, open.disk);
+  const onSignal = (): void => server.stop();
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
+  try {
+    await server.start();
+    await onLive(server.id);
+    await server.ended();
+  } finally {
+    await server.cleanUp();
+    open.close();
+  }
+}
+
+function openDisk(plan: ServePlan, target: AnyTarget): OpenDisk {
+  try {
+    return target.open(plan.config);
+  } catch (error) {
+    if (!(error instanceof SysError) || error.op !== "lock" || error.errno !== EAGAIN) throw error;
+    const holder = readAllStates().find((state) => state.report["backing_file"] === error.subject);
+    if (holder === undefined) throw error;
+    const reason = `is served already, as device ${holder.dev_id}`;
+    const hint = `ublk del -n ${holder.dev_id} ends that`;
+    throw new SysError({ ...error.facts(), reason, hint });
+  }
+}
+
+/** One device and the threads that serve it. */
+class Server {
+  id = -1;
+  readonly #plan: ServePlan;
+  readonly #host: Host;
+  readonly #disk: OpenDisk["disk"];
+  #channel: Channel = new KernelChannel();
+  #charFd = -1;
+  #iods: { address: number; length: number }[] = [];
+  #threads: Thread[] = [];
+  /** We are the ones who end the device, so we also delete it. */
+  #mine = true;
+  #stopped = false;
+
+  constructor(plan: ServePlan, host: Host, disk: OpenDisk["disk"]) {
+    this.#plan = plan;
+    this.#host = host;
+    this.#disk = disk;
+  }
+
+  async start(): Promise<void> {
+    const info = await this.#add();
+    await device.setParams(this.#channel, this.id, encodeParams(this.#disk, info.max_io_buf_bytes));
+    await appears(device.charDevice(this.id));
+    this.#charFd = libc.open(device.charDevice(this.id), libc.O_RDWR);
+    const queues = await this.#mapQueues(info);
+    this.#refuseIfStopped();
+    this.#threads = queues.map((queue) => this.#host.startThread(this.#threadPlan(info, queue)));
+    const tids = await Promise.all(this.#threads.map((thread) => thread.ready));
+    this.#remember(tids);
+    // A thread that ends now would leave START_DEV waiting for its queue.
+    const death = Promise.race(this.#threads.map((thread) => thread.ended)).then(refuseStopped);
+    await Promise.race([device.startDevice(this.#channel, this.id), death]);
+    await appears(device.blockDevice(this.id));
+    this.#refuseIfStopped();
+    this.#mine = false;
+  }
+
+  #remember(tids: number[]): void {
+    writeState({
+      dev_id: this.id,
+      target: { name: this.#plan.target, config: this.#plan.config },
+      report: { name: this.#plan.target, dev_size: this.#disk.size, ...this.#disk.report },
+      tids,
+    });
+  }
+
+  #refuseIfStopped(): void {
+    if (this.#stopped) refuseStopped();
+  }
+
+  async #add(): Promise<DevInfo> {
+    const plan = this.#plan;
+    const offered = await device.getFeatures(this.#channel);
+    const info = await device.addDevice(this.#channel, plan.id, {
+      nr_hw_queues: plan.queues,
+      queue_depth: plan.depth,
+      max_io_buf_bytes: plan.maxIoBytes,
+      flags: chooseFlags(plan, offered),
+    });
+    this.id = info.dev_id;
+    return info;
+  }
+
+  async #mapQueues(info: DevInfo): Promise<QueuePlan[]> {
+    const queues: QueuePlan[] = [];
+    const stride = roundUp(UBLK_MAX_QUEUE_DEPTH * IOD_SIZE, PAGE_SIZE);
+    const length = roundUp(info.queue_depth * IOD_SIZE, PAGE_SIZE);
+    for (let queueId = 0; queueId < info.nr_hw_queues; queueId++) {
+      const offset = UBLKSRV_CMD_BUF_OFFSET + queueId * stride;
+      const flags = libc.MAP_SHARED | libc.MAP_POPULATE;
+      const address = libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset);
+      this.#iods.push({ address, length });
+      const cpus = await device.getQueueAffinity(this.#channel, this.id, queueId);
+      const depth = info.queue_depth;
+      queues.push({ queueId, depth, iodsAddress: address, iodsLength: length, cpus });
+    }
+    return queues;
+  }
+
+  #threadPlan(info: DevInfo, queue: QueuePlan): ThreadPlan {
+    return {
+      devId: this.id,
+      target: this.#plan.target,
+      config: this.#plan.config,
+      disk: this.#disk,
+      charFd: this.#charFd,
+      maxIoBytes: info.max_io_buf_bytes,
+      queues: [queue],
+    };
+  }
+
+  /** Ends the device, from a signal handler too: the threads notice, and `ended` resolves. */
+  stop(): void {
+    this.#mine = true;
+    this.#stopped = true;
+    if (this.id < 0) return;
+    device.stopDevice(this.#channel, this.id).catch(() => {}); // gone already: just as well
+  }
+
+  /** Resolves when every thread has ended well; the first that did not takes the others along. */
+  async ended(): Promise<void> {
+    try {
+      await Promise.all(this.#threads.map((thread) => thread.ended));
+    } catch (error) {
+      this.#mine = true;
+      throw error;
+    }
+  }
+
+  /** Leaves nothing behind, whatever had been reached. */
+  async cleanUp(): Promise<void> {
+    if (this.id >= 0 && this.#mine) await this.#stopThreads();
+    await Promise.allSettled(this.#threads.map((thread) => thread.ended));
+    for (const { address, length } of this.#iods) libc.munmap(address, length);
+    if (this.#charFd >= 0) libc.close(this.#charFd);
+    // A START_DEV that still waits holds the device; it goes with its ring.
+    this.#channel.close();
+    if (this.id >= 0 && this.#mine) await deleteOwn(this.id);
+  }
+
+  /** Again and again: a thread may have fetched only after the driver had looked. */
+  async #stopThreads(): Promise<void> {
+    const ended = Promise.allSettled(this.#threads.map((thread) => thread.ended));
+    const over = ended.then(() => true);
+    do this.stop();
+    while (!(await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])));
+  }
+}
+
+const STOP_AGAIN_MS = 200;
+const DELETE_WAIT_MS = 5000;
+
+function refuseStopped(): never {
+  throw new SysError({ op: "start", errno: 0, reason: "was told to stop before it was ready" });
+}
+
+/**
+ * Deletes the device. Whoever still has it open keeps the driver from finishing; the deletion
+ * stands nevertheless, so we do not wait for them for ever.
+ */
+async function deleteOwn(id: number): Promise<void> {
+  const channel = new KernelChannel();
+  const deleted = device.deleteDevice(channel, id).catch((error: unknown) => {
+    if (!isGone(error)) throw error;
+  });
+  await Promise.race([deleted, Bun.sleep(DELETE_WAIT_MS)]);
+  channel.close();
+  removeState(id);
+}
+
+const APPEAR_TRIES = 500;
+const APPEAR_PAUSE_MS = 10;
+
+/** A node appears a moment after its device where udev, not devtmpfs, makes it. */
+async function appears(path: string): Promise<void> {
+  for (let tries = 0; !existsSync(path); tries++) {
+    if (tries === APPEAR_TRIES) {
+      const hint = "is /dev a devtmpfs, or does udev run?";
+      throw new SysError({ op: "wait for", errno: ETIMEDOUT, subject: path, hint });
+    }
+    await Bun.sleep(APPEAR_PAUSE_MS);
+  }
+}

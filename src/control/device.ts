@@ -1,0 +1,122 @@
+/** A device as the driver knows it: the commands by name, and what they answer, decoded. */
+
+import { readdirSync } from "node:fs";
+import { EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import {
+  type DevInfo,
+  STATES,
+  UBLK_PARAM_TYPE_DEVT,
+  ublkParams,
+  ublksrvCtrlDevInfo,
+} from "../../ffi/ublk_cmd.ts";
+import { type Channel, execute } from "./command.ts";
+
+const FEATURES_SIZE = 8;
+/** 4096 CPUs: more than any kernel is built for. */
+const CPU_MASK_SIZE = 512;
+
+export const charDevice = (id: number): string => `/dev/ublkc${id}`;
+export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
+
+export async function getFeatures(channel: Channel): Promise<bigint> {
+  const buffer = new Uint8Array(new ArrayBuffer(FEATURES_SIZE));
+  await execute(channel, { name: "UBLK_U_CMD_GET_FEATURES", id: -1, buffer });
+  return new DataView(buffer.buffer).getBigUint64(0, true);
+}
+
+/** Answers what the driver made of the wish: id, queues, buffer size and flags may differ. */
+export async function addDevice(
+  channel: Channel,
+  id: number,
+  wish: Pick<DevInfo, "nr_hw_queues" | "queue_depth" | "max_io_buf_bytes" | "flags">,
+): Promise<DevInfo> {
+  const buffer = ublksrvCtrlDevInfo.encode({ ...wish, dev_id: id >>> 0 });
+  await execute(channel, { name: "UBLK_U_CMD_ADD_DEV", id, buffer });
+  return ublksrvCtrlDevInfo.decode(buffer);
+}
+
+export async function setParams(
+  channel: Channel,
+  id: number,
+  buffer: Uint8Array<ArrayBuffer>,
+): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_SET_PARAMS", id, buffer });
+}
+
+export type Params = ReturnType<typeof ublkParams.decode>;
+
+export async function getParams(channel: Channel, id: number): Promise<Params> {
+  const buffer = ublkParams.encode({ len: ublkParams.size, types: UBLK_PARAM_TYPE_DEVT });
+  await execute(channel, { name: "UBLK_U_CMD_GET_PARAMS", id, buffer });
+  return ublkParams.decode(buffer);
+}
+
+/** Returns when every queue has fetched and the block device exists. */
+export async function startDevice(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_START_DEV", id, data: process.pid });
+}
+
+export async function stopDevice(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_STOP_DEV", id });
+}
+
+/** Returns when nobody holds the device any more and its id is free. */
+export async function deleteDevice(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_DEL_DEV", id });
+}
+
+/** An older driver, or one that cannot see the path we name, is asked the older way. */
+export async function getDevInfo(channel: Channel, id: number): Promise<DevInfo> {
+  const path = Buffer.from(`${charDevice(id)}\0`);
+  const buffer = new Uint8Array(new ArrayBuffer(path.length + ublksrvCtrlDevInfo.size));
+  buffer.set(path);
+  try {
+    const pathLength = path.length;
+    await execute(channel, { name: "UBLK_U_CMD_GET_DEV_INFO2", id, buffer, pathLength });
+    return ublksrvCtrlDevInfo.decode(buffer.subarray(path.length));
+  } catch (error) {
+    const older = [EOPNOTSUPP, ENOTSUPP, EINVAL, ENOENT];
+    if (!(error instanceof SysError) || !older.includes(error.errno)) throw error;
+  }
+  const info = ublksrvCtrlDevInfo.encode({});
+  await execute(channel, { name: "UBLK_U_CMD_GET_DEV_INFO", id, buffer: info });
+  return ublksrvCtrlDevInfo.decode(info);
+}
+
+/** The CPUs whose requests come to this queue, as a cpu_set_t. */
+export async function getQueueAffinity(
+  channel: Channel,
+  id: number,
+  queueId: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const buffer = new Uint8Array(new ArrayBuffer(CPU_MASK_SIZE));
+  const name = "UBLK_U_CMD_GET_QUEUE_AFFINITY";
+  await execute(channel, { name, id, buffer, data: queueId });
+  return buffer;
+}
+
+export function cpusOf(mask: Uint8Array): number[] {
+  const cpus: number[] = [];
+  mask.forEach((byte, index) => {
+    for (let bit = 0; bit < 8; bit++) if (byte & (1 << bit)) cpus.push(index * 8 + bit);
+  });
+  return cpus;
+}
+
+export function stateName(info: DevInfo): string {
+  return STATES[info.state] ?? `STATE_${info.state}`;
+}
+
+/** The ids that exist now, in order. sysfs knows them whatever /dev looks like. */
+export function deviceIds(): number[] {
+  try {
+    const names = readdirSync("/sys/class/ublk-char");
+    const ids = names.map((name) => /^ublkc(\d+)$/.exec(name)?.[1]);
+    return ids
+      .filter((id) => id !== undefined)
+      .map(Number)
+      .toSorted((a, b) => a - b);
+  } catch {
+    return []; // the driver is not loaded: there are none
+  }
+}

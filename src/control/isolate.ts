@@ -1,0 +1,60 @@
+/**
+ * Keeps the daemon out of the way of those who use its device.
+ *
+ * A process that dies takes its mount namespace along; were a file system on our own device
+ * mounted there, its last writes would wait for us, who are dying. So the daemon lives in a
+ * namespace of its own in which nothing is mounted that it does not need.
+ */
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+
+/** Device nodes, the state directory, and what the runtime itself reads. */
+const NEEDED = new Set(["/", "/dev", "/proc", "/run", "/sys"]);
+
+/** For the process that is about to start, or to become, the daemon. */
+export function enterOwnMountNamespace(): boolean {
+  try {
+    libc.unshareMounts();
+    return true;
+  } catch (error) {
+    if (error instanceof SysError) return false; // without the privilege there is no device either
+    throw error;
+  }
+}
+
+/** For the daemon, once its files are open: lets go of every mount, and is spared by the OOM killer. */
+export function isolate(): void {
+  if (process.env[OWN_NAMESPACE] === "1") {
+    libc.makeMountsPrivate();
+    for (const path of mountPoints().toReversed()) {
+      if (!NEEDED.has(path)) detach(path);
+    }
+  }
+  try {
+    writeFileSync("/proc/self/oom_score_adj", "-1000");
+  } catch {
+    // an ordinary user may not; the device works without
+  }
+}
+
+/** Set by whoever started us, so that we never detach mounts of a namespace that is not ours. */
+export const OWN_NAMESPACE = "UBLK_OWN_MOUNTS";
+
+function mountPoints(): string[] {
+  const lines = readFileSync("/proc/self/mountinfo", "utf8").trim().split("\n");
+  return lines.map((line) => (line.split(" ")[4] ?? "/").replace(/\\(\d{3})/g, unescapeOctal));
+}
+
+function unescapeOctal(_: string, digits: string): string {
+  return String.fromCharCode(Number.parseInt(digits, 8));
+}
+
+function detach(path: string): void {
+  try {
+    libc.detachMount(path);
+  } catch {
+    // its parent took it along
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Starts the daemon: ourselves again, detached, and waits for its word.
+ *
+ * The environment of whoever typed the command does not reach a daemon that runs as root, and
+ * neither do descriptors, the terminal, the current directory or the mount namespace.
+ */
+
+import { closeSync, writeSync } from "node:fs";
+import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import type { ServePlan } from "./daemon.ts";
+import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
+
+/** The hidden verb behind which the daemon lives. */
+export const DAEMON_VERB = "daemon";
+/** The daemon says its one word here. */
+const ANSWER_FD = 3;
+
+type Answer = { live: number } | { failed: ErrorFacts };
+
+const ENVIRONMENT_KEPT = ["PATH", "LANG", "LC_ALL", "TZ", "NOTIFY_SOCKET"];
+
+/** Starts a daemon and answers the id of its device once the block device exists. */
+export async function launch(plan: ServePlan): Promise<number> {
+  const env = daemonEnvironment();
+  const child = Bun.spawn([process.execPath, ...selfArguments(plan)], {
+    cwd: "/",
+    env,
+    detached: true,
+    stdio: ["ignore", "ignore", "pipe", "pipe"],
+  });
+  const fd = child.stdio[ANSWER_FD];
+  if (typeof fd !== "number") throw new Error("the daemon's answer has no descriptor");
+  const text = await Bun.file(fd).text();
+  if (text !== "") {
+    const answer = JSON.parse(text) as Answer;
+    child.unref();
+    if ("live" in answer) return answer.live;
+    await child.exited; // nothing of a failed start is left when we say that it failed
+    throw new SysError(answer.failed);
+  }
+  await child.exited;
+  const how = child.signalCode ?? `exit code ${child.exitCode}`;
+  const said = (await new Response(child.stderr).text()).trim();
+  const reason = `ended with ${how} before it was ready${said === "" ? "" : `: ${said}`}`;
+  throw new SysError({ op: "daemon", errno: EIO, reason });
+}
+
+/** Becomes the daemon, in the foreground: same process id, same terminal. Never returns. */
+export function become(plan: ServePlan, json: boolean): never {
+  const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
+  if (json) argv.push("--json");
+  process.execve?.(process.execPath, argv, daemonEnvironment());
+  throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
+}
+
+function selfArguments(plan: ServePlan): string[] {
+  const script = Bun.isStandaloneExecutable ? [] : [Bun.main];
+  return [...script, DAEMON_VERB, JSON.stringify(plan)];
+}
+
+function daemonEnvironment(): Record<string, string> {
+  const kept = ENVIRONMENT_KEPT.map((name) => [name, process.env[name]] as const);
+  const env = Object.fromEntries(kept.filter(([, value]) => value !== undefined));
+  const own = enterOwnMountNamespace() ? { [OWN_NAMESPACE]: "1" } : {};
+  return { ...(env as Record<string, string>), ...own };
+}
+
+/** In the daemon: the block device exists; from here on nobody listens. */
+export function answerLive(id: number): void {
+  answer({ live: id });
+  libc.dup2(libc.open("/dev/null", libc.O_RDWR), process.stderr.fd);
+}
+
+/** In the daemon: there will be no device, and nothing of it is left. */
+export function answerFailed(error: unknown): void {
+  answer({ failed: errorFacts(error) });
+}
+
+function answer(what: Answer): void {
+  writeSync(ANSWER_FD, JSON.stringify(what));
+  closeSync(ANSWER_FD);
+}
+
+/** Instead of the runtime's own, which after execve(2) is "exe". */
+export function nameProcess(): void {
+  libc.setThreadName("ublk");
+}

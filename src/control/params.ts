@@ -1,0 +1,54 @@
+/** A disk's facts as the driver's parameters. */
+
+import {
+  UBLK_ATTR_FUA,
+  UBLK_ATTR_READ_ONLY,
+  UBLK_ATTR_ROTATIONAL,
+  UBLK_ATTR_VOLATILE_CACHE,
+  UBLK_PARAM_TYPE_BASIC,
+  UBLK_PARAM_TYPE_DISCARD,
+  ublkParamDiscard,
+  ublkParams,
+} from "../../ffi/ublk_cmd.ts";
+import type { Disk } from "../target/target.ts";
+
+const SECTOR_BITS = 9;
+/** What the kernel's own loop device allows: a request's length is 32 bits of bytes. */
+const DISCARD_SECTORS_MAX = 0xffffffff >>> SECTOR_BITS;
+
+/** struct ublk_params for SET_PARAMS. `maxIoBytes` is what ADD_DEV answered. */
+export function encodeParams(disk: Disk, maxIoBytes: number): Uint8Array<ArrayBuffer> {
+  const discards = disk.discardGranularity > 0;
+  const types = discards || disk.writeZeroes ? UBLK_PARAM_TYPE_DISCARD : 0;
+  const discard = {
+    // The driver refuses 0, also for a disk that only writes zeroes.
+    discard_granularity: disk.discardGranularity || 1 << disk.blockBits,
+    max_discard_sectors: discards ? DISCARD_SECTORS_MAX : 0,
+    max_write_zeroes_sectors: disk.writeZeroes ? DISCARD_SECTORS_MAX : 0,
+    max_discard_segments: 1,
+  };
+  return ublkParams.encode({
+    len: ublkParams.fields.discard.offset + ublkParamDiscard.size,
+    types: UBLK_PARAM_TYPE_BASIC | types,
+    basic: {
+      attrs: attributes(disk),
+      logical_bs_shift: disk.blockBits,
+      physical_bs_shift: disk.physicalBits,
+      io_min_shift: disk.physicalBits,
+      io_opt_shift: disk.physicalBits,
+      max_sectors: maxIoBytes >>> SECTOR_BITS,
+      dev_sectors: BigInt(disk.size / 2 ** SECTOR_BITS),
+    },
+    ...(types === 0 ? {} : { discard }),
+  });
+}
+
+function attributes(disk: Disk): number {
+  let attrs = 0;
+  if (disk.readOnly) attrs |= UBLK_ATTR_READ_ONLY;
+  if (disk.rotational) attrs |= UBLK_ATTR_ROTATIONAL;
+  // The driver honours FUA only where there is a cache to write through.
+  if (disk.flush) attrs |= UBLK_ATTR_VOLATILE_CACHE;
+  if (disk.flush && disk.fua) attrs |= UBLK_ATTR_FUA;
+  return attrs;
+}

@@ -1,0 +1,114 @@
+/**
+ * /run/ublk/ID.json: what neither the kernel nor the image knows of a device.
+ *
+ * The kernel is right where the two disagree. A file is written aside and renamed, so that a
+ * reader sees a whole one or none.
+ */
+
+import {
+  constants,
+  closeSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { SysError } from "../../ffi/errno.ts";
+
+const STATE_DIR = "/run/ublk";
+const SCHEMA = 1;
+
+export interface DeviceState {
+  schema: typeof SCHEMA;
+  dev_id: number;
+  /** Target name and its configuration: enough to open the same disk again. */
+  target: { name: string; config: unknown };
+  /** What the target says of its disk, for `list`. */
+  report: Record<string, string | number | boolean>;
+  /** The threads that serve the queues, by queue id. */
+  tids: number[];
+}
+
+const pathOf = (id: number): string => `${STATE_DIR}/${id}.json`;
+
+export function writeState(state: Omit<DeviceState, "schema">): void {
+  ensureDirectory();
+  const aside = `${STATE_DIR}/.${state.dev_id}.${process.pid}`;
+  rmSync(aside, { force: true });
+  const text = JSON.stringify({ schema: SCHEMA, ...state }, null, 2);
+  writeFileSync(aside, `${text}\n`, { mode: 0o600, flag: "wx" });
+  renameSync(aside, pathOf(state.dev_id));
+}
+
+export function removeState(id: number): void {
+  rmSync(pathOf(id), { force: true });
+}
+
+/** Undefined when there is no file for the device, or none that we may believe. */
+export function readState(id: number): DeviceState | undefined {
+  let fd: number;
+  try {
+    checkDirectory();
+    fd = openSync(pathOf(id), constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch {
+    return undefined;
+  }
+  try {
+    if (!fstatSync(fd).isFile() || fstatSync(fd).uid !== process.geteuid?.()) return undefined;
+    const state: unknown = JSON.parse(readFileSync(fd, "utf8"));
+    return isState(state) && state.dev_id === id ? state : undefined;
+  } catch {
+    return undefined; // torn or foreign: as good as none
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** All devices that have a file, whether or not the kernel still knows them. */
+export function readAllStates(): DeviceState[] {
+  let names: string[];
+  try {
+    names = readdirSync(STATE_DIR);
+  } catch {
+    return [];
+  }
+  const ids = names.map((name) => /^(\d+)\.json$/.exec(name)?.[1]).filter((id) => id !== undefined);
+  return ids.map((id) => readState(Number(id))).filter((state) => state !== undefined);
+}
+
+function isState(value: unknown): value is DeviceState {
+  if (typeof value !== "object" || value === null) return false;
+  const state = value as Partial<DeviceState>;
+  return (
+    state.schema === SCHEMA &&
+    typeof state.dev_id === "number" &&
+    typeof state.target?.name === "string" &&
+    typeof state.report === "object" &&
+    Array.isArray(state.tids)
+  );
+}
+
+function ensureDirectory(): void {
+  mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+  checkDirectory();
+}
+
+/** A directory that others may write to could hand us files of theirs. */
+function checkDirectory(): void {
+  const found = lstatSync(STATE_DIR);
+  if (found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o022) === 0) {
+    return;
+  }
+  throw new SysError({
+    op: "state directory",
+    errno: 0,
+    subject: STATE_DIR,
+    reason: "is not a directory that only its owner, you, can write to",
+    hint: `look at it (ls -ld ${STATE_DIR}), remove it, and try again`,
+  });
+}

@@ -1,0 +1,104 @@
+/** PROCESS entry: argv → verb; the only place that prints an error and exits. */
+
+import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
+import { SysError } from "../ffi/errno.ts";
+import { liburingVersion } from "../ffi/liburing.ts";
+import { version } from "../package.json" with { type: "json" };
+import { targets } from "../targets/index.ts";
+import { DAEMON_VERB } from "./control/launch.ts";
+import type { Host, ServePlan } from "./control/daemon.ts";
+import { startThread } from "./control/threads.ts";
+import { UsageError } from "./target/parse.ts";
+
+/** Only a module beside the Worker's entry can name it, and only like this in an executable. */
+const WORKER = Bun.isStandaloneExecutable
+  ? "/$bunfs/root/worker.js"
+  : new URL("./worker.ts", import.meta.url).href;
+
+const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
+  add: async (argv) => (await import("./cli/add.ts")).addCommand(targets, argv),
+  del: async () => (await import("./cli/del.ts")).delCommand,
+  list: async () => (await import("./cli/list.ts")).listCommand,
+  features: async () => (await import("./cli/features.ts")).featuresCommand,
+};
+
+function rootCommand(argv: string[]): CommandDef {
+  const loaders = Object.entries(verbs).map(([verb, load]) => [verb, () => load(argv)]);
+  return defineCommand({
+    meta: {
+      name: "ublk",
+      version,
+      description: "userspace block devices: an image becomes a disk",
+    },
+    subCommands: Object.fromEntries(loaders) as Record<string, () => Promise<CommandDef>>,
+  });
+}
+
+async function main(argv: string[]): Promise<void> {
+  const [verb = "", ...rest] = argv;
+  if (verb === DAEMON_VERB) return runDaemonVerb(rest);
+  if (verb === "--version" || verb === "-V") return print(versionLine());
+  if (verb === "help" || verb === "--help" || verb === "-h") return help(rest);
+  const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
+  if (load === undefined) {
+    const verbNames = `${Object.keys(verbs).join(", ")}, help`;
+    throw new UsageError(
+      `${verb === "" ? "no verb" : `no verb '${verb}'`}: there are ${verbNames}`,
+    );
+  }
+  if (rest.includes("--help") || rest.includes("-h")) return help(argv);
+  await runCommand(rootCommand(rest), { rawArgs: argv });
+}
+
+async function help(argv: string[]): Promise<void> {
+  const [verb, ...rest] = argv;
+  const root = rootCommand(rest);
+  if (verb === undefined) return print(await renderUsage(root));
+  const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
+  if (load === undefined) throw new UsageError(`no verb '${verb}' to help with`);
+  print(await renderUsage(await load(rest), root));
+}
+
+function print(text: string): void {
+  process.stdout.write(`${process.stdout.isTTY ? text : Bun.stripANSI(text)}\n`);
+}
+
+function versionLine(): string {
+  return `ublk ${version} (Bun ${Bun.version}, liburing ${liburingVersion()})`;
+}
+
+async function runDaemonVerb(argv: string[]): Promise<void> {
+  const log = (line: string): void => void process.stderr.write(`ublk: ${line}\n`);
+  const hostFor = async (plan: ServePlan): Promise<Host> => ({
+    target: await targets[plan.target]!(),
+    startThread: (thread) => startThread(WORKER, thread, log),
+  });
+  const { runDaemon } = await import("./cli/daemon.ts");
+  await runDaemon(argv, hostFor);
+  process.exit(process.exitCode ?? 0);
+}
+
+/** One line that says what failed, on what and why; a second one with what to do. */
+function report(error: unknown, verb: string): number {
+  const name = Object.hasOwn(verbs, verb) ? `ublk ${verb}` : "ublk";
+  const complain = (line: string): void => void process.stderr.write(`${line}\n`);
+  if (error instanceof UsageError) {
+    complain(`${name}: ${error.message}`);
+    complain(`       try: ${name} --help`);
+    return 2;
+  }
+  if (error instanceof SysError) {
+    complain(`${name}: ${error.message}`);
+    if (error.hint !== undefined) complain(`       ${error.hint}`);
+    return 1;
+  }
+  complain(`${name}: internal error: ${error instanceof Error ? error.stack : String(error)}`);
+  return 1;
+}
+
+const argv = process.argv.slice(2);
+try {
+  await main(argv);
+} catch (error) {
+  process.exit(report(error, argv[0] ?? ""));
+}

@@ -1,0 +1,209 @@
+/** Opens what a disk is kept in, a regular file or a block device, and finds its limits. */
+
+import { existsSync, fstatSync, readFileSync, realpathSync, type Stats, statSync } from "node:fs";
+import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import { lockImage } from "./image_lock.ts";
+
+export interface BackingOptions {
+  readOnly: boolean;
+  /** Go through the page cache even where direct IO would work. */
+  buffered: boolean;
+  /** Where the disk begins in the file, in bytes. */
+  offset: number;
+}
+
+export interface BackingFile {
+  fd: number;
+  /** Bytes from the offset to the end. */
+  size: number;
+  direct: boolean;
+  blockBits: number;
+  physicalBits: number;
+  rotational: boolean;
+  /** 0 where no space can be given back. */
+  discardGranularity: number;
+  close(): void;
+}
+
+const SECTOR = 512;
+const PAGE = 4096;
+const BLKGETSIZE64 = 0x80081272;
+const BLKSSZGET = 0x1268;
+const BLKPBSZGET = 0x127b;
+const BLKROTATIONAL = 0x127e;
+const STATX_DIOALIGN = 0x2000;
+const STATX_MASK_AT = 0;
+const STATX_DIO_OFFSET_ALIGN_AT = 156;
+const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
+
+/** Throws SysError for what is no disk: missing, a directory, empty, misaligned, locked. */
+export function openBackingFile(path: string, options: BackingOptions): BackingFile {
+  const kind = kindOf(path);
+  const first = openFor(path, kind, options, options.buffered ? 0 : libc.O_DIRECT);
+  try {
+    lockImage(first.fd, path, options.readOnly);
+    const file = inspect(first.fd, path, kind, options, first.direct);
+    // O_DIRECT that the disk's size or offset forbids.
+    if (first.direct && !file.direct) libc.clearFileFlags(first.fd);
+    return file;
+  } catch (error) {
+    libc.close(first.fd);
+    throw error;
+  }
+}
+
+type Kind = "file" | "block";
+
+function kindOf(path: string): Kind {
+  let found: Stats;
+  try {
+    found = statSync(path);
+  } catch (error) {
+    const errno = -((error as { errno?: number }).errno ?? 0);
+    throw new SysError({ op: "open", errno, subject: path });
+  }
+  if (found.isFile()) return "file";
+  if (found.isBlockDevice()) return "block";
+  const what = found.isDirectory() ? "is a directory" : "is no disk";
+  const hint = "give a regular file or a block device";
+  throw new SysError({ op: "open", errno: EINVAL, subject: path, reason: what, hint });
+}
+
+interface Opened {
+  fd: number;
+  direct: boolean;
+}
+
+function openFor(path: string, kind: Kind, options: BackingOptions, direct: number): Opened {
+  // O_EXCL on a block device: refused while it is mounted, and nobody mounts it under us.
+  const exclusive = kind === "block" && !options.readOnly ? libc.O_EXCL : 0;
+  const access = options.readOnly ? libc.O_RDONLY : libc.O_RDWR;
+  try {
+    return { fd: libc.open(path, access | exclusive | direct), direct: direct !== 0 };
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    // A file system without direct IO says so here.
+    if (direct !== 0 && error.errno === EINVAL) return openFor(path, kind, options, 0);
+    throw explainOpen(error, options.readOnly);
+  }
+}
+
+function explainOpen(error: SysError, readOnly: boolean): SysError {
+  if (error.errno === EBUSY) {
+    return error.withHint("it is mounted or otherwise in use; --read-only only looks at it");
+  }
+  const denied = [EACCES, EPERM, EROFS].includes(error.errno);
+  if (!denied || readOnly) return error;
+  return error.withHint("it cannot be written: add --read-only, or run as somebody who may");
+}
+
+function inspect(
+  fd: number,
+  path: string,
+  kind: Kind,
+  options: BackingOptions,
+  direct: boolean,
+): BackingFile {
+  const stats = fstatSync(fd);
+  const end = kind === "block" ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : stats.size;
+  const size = end - options.offset;
+  refuseSize(path, end, options.offset);
+  const alignment = direct ? directAlignment(fd, kind) : 0;
+  const fits = alignment > 0 && alignment <= PAGE && isMultiple(size, options.offset, alignment);
+  const least = kind === "block" ? queryU32(fd, BLKSSZGET, "BLKSSZGET") : SECTOR;
+  const block = Math.max(SECTOR, least, fits ? alignment : 0);
+  if (!isMultiple(size, options.offset, block)) throw misaligned(path, end, options.offset, block);
+  return {
+    fd,
+    size,
+    direct: direct && fits,
+    blockBits: Math.log2(block),
+    physicalBits: Math.log2(Math.max(block, physicalBlock(fd, kind, stats))),
+    rotational: kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0,
+    discardGranularity: options.readOnly ? 0 : discardGranularity(fd, kind, stats),
+    close: () => libc.close(fd),
+  };
+}
+
+const isMultiple = (size: number, offset: number, unit: number): boolean =>
+  size % unit === 0 && offset % unit === 0;
+
+function refuseSize(path: string, end: number, offset: number): void {
+  const facts = { op: "open", errno: EINVAL, subject: path };
+  if (end === 0) {
+    const hint = `give it a size first: truncate -s 1G ${path}`;
+    throw new SysError({ ...facts, reason: "is empty", hint });
+  }
+  if (offset >= end) {
+    const reason = `has ${end} bytes, so no disk begins at offset ${offset}`;
+    throw new SysError({ ...facts, reason, hint: "-o counts sectors of 512 bytes" });
+  }
+}
+
+function misaligned(path: string, end: number, offset: number, block: number): SysError {
+  const size = end - offset;
+  const what = offset % block === 0 ? `size of ${size}` : `offset of ${offset}`;
+  const up = Math.ceil(size / block) * block + offset;
+  return new SysError({
+    op: "open",
+    errno: EINVAL,
+    subject: path,
+    reason: `its ${what} bytes is no multiple of the block size ${block}`,
+    hint: offset % block === 0 ? `round it up: truncate -s ${up} ${path}` : `see -o`,
+  });
+}
+
+/** What offset and length of direct IO must be multiples of; 0 where there is none. */
+function directAlignment(fd: number, kind: Kind): number {
+  if (kind === "block") return queryU32(fd, BLKSSZGET, "BLKSSZGET");
+  const found = libc.statx(fd, STATX_DIOALIGN);
+  const told = (found.getUint32(STATX_MASK_AT, true) & STATX_DIOALIGN) !== 0;
+  // A file system that does not tell (and takes O_DIRECT) takes whole pages.
+  return told ? found.getUint32(STATX_DIO_OFFSET_ALIGN_AT, true) : PAGE;
+}
+
+function physicalBlock(fd: number, kind: Kind, stats: Stats): number {
+  if (kind === "block") return queryU32(fd, BLKPBSZGET, "BLKPBSZGET");
+  const block = stats.blksize;
+  return block <= PAGE && Number.isInteger(Math.log2(block)) ? block : PAGE;
+}
+
+function discardGranularity(fd: number, kind: Kind, stats: Stats): number {
+  if (kind === "block") {
+    // fallocate() frees space on a block device by way of its write-zeroes command.
+    const zeroes = queueLimit(stats.rdev, "write_zeroes_max_bytes");
+    return zeroes > 0 ? queueLimit(stats.rdev, "discard_granularity") : 0;
+  }
+  try {
+    // Behind the end there is nothing to lose, and the answer is the same.
+    const behind = Math.ceil(stats.size / PAGE) * PAGE;
+    libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE_KEEP_SIZE, behind, PAGE);
+    return Math.max(SECTOR, stats.blksize);
+  } catch {
+    return 0;
+  }
+}
+
+/** A number from the queue of a block device; a partition has its disk's. 0 when unknown. */
+function queueLimit(rdev: number, name: string): number {
+  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
+  const minor = (rdev & 0xff) | ((rdev >>> 12) & ~0xff & 0xfffff);
+  const link = `/sys/dev/block/${major}:${minor}`;
+  if (!existsSync(link)) return 0;
+  const device = realpathSync(link);
+  const file = [`${device}/queue/${name}`, `${device}/../queue/${name}`].find(existsSync);
+  return file === undefined ? 0 : Number(readFileSync(file, "utf8"));
+}
+
+function query(fd: number, request: number, name: string): DataView {
+  const buffer = new Uint8Array(new ArrayBuffer(8));
+  libc.ioctl(fd, request, buffer, name);
+  return new DataView(buffer.buffer);
+}
+const queryU64 = (fd: number, request: number, name: string): bigint =>
+  query(fd, request, name).getBigUint64(0, true);
+const queryU32 = (fd: number, request: number, name: string): number =>
+  query(fd, request, name).getUint32(0, true);
+const queryU16 = (fd: number, request: number, name: string): number =>
+  query(fd, request, name).getUint16(0, true);

@@ -1,0 +1,46 @@
+/** Numbers as people type them, and the error for what cannot be meant. */
+
+/** The user said something that cannot be meant: exit code 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+const UNITS: Record<string, number> = {
+  "": 1,
+  B: 1,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+  P: 2 ** 50,
+};
+const SIZE = /^(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:iB|B)?$/i;
+const SECTOR = 512;
+
+/**
+ * Bytes out of "512", "64k", "1.5G" or "250GiB" (units are powers of 1024). A bare number counts
+ * `bareUnit` bytes.
+ */
+export function parseSize(option: string, text: string, bareUnit = 1): number {
+  const match = SIZE.exec(text.trim());
+  const bare = /^\d+$/.test(text.trim());
+  const unit = UNITS[match?.[2]?.toUpperCase() ?? ""] ?? Number.NaN;
+  const bytes = Number(match?.[1]) * (bare ? bareUnit : unit);
+  if (match === null || !Number.isSafeInteger(bytes)) {
+    throw new UsageError(`${option} '${text}': give a size such as 4096, 64K or 1G`);
+  }
+  return bytes;
+}
+
+/** As parseSize, where a bare number counts sectors of 512 bytes. */
+export function parseSectors(option: string, text: string): number {
+  return parseSize(option, text, SECTOR);
+}
+
+export function parseCount(option: string, text: string, min: number, max: number): number {
+  const count = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(count >= min && count <= max)) {
+    throw new UsageError(`${option} '${text}': give a whole number from ${min} to ${max}`);
+  }
+  return count;
+}

@@ -1,0 +1,141 @@
+/**
+ * What a disk means: the contract between a target and the server.
+ *
+ * A target says which disk a configuration stands for (`open`, in the main thread) and what each
+ * request means (`Handlers`, in a Worker). It never learns how commands or bytes travel.
+ */
+
+import { EOPNOTSUPP } from "../../ffi/errno.ts";
+import {
+  UBLK_IO_F_FUA,
+  UBLK_IO_F_NOUNMAP,
+  UBLK_IO_OP_DISCARD,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_OP_WRITE_ZEROES,
+} from "../../ffi/ublk_cmd.ts";
+
+export const OP_READ = UBLK_IO_OP_READ;
+export const OP_WRITE = UBLK_IO_OP_WRITE;
+export const OP_FLUSH = UBLK_IO_OP_FLUSH;
+export const OP_DISCARD = UBLK_IO_OP_DISCARD;
+export const OP_WRITE_ZEROES = UBLK_IO_OP_WRITE_ZEROES;
+export const FLAG_FUA = UBLK_IO_F_FUA;
+export const FLAG_NOUNMAP = UBLK_IO_F_NOUNMAP;
+
+/**
+ * A verdict is one int: >= 0 bytes done; -1..-4095 failed with that errno; below that, what
+ * happens next.
+ */
+export const QUEUED = -4096; // my SQEs are in the ring; the request ends when the last is done
+export const SLOW = -4097; //   call runIo(): I have to wait for something first
+
+/** The verdict on an operation that a target does not have. */
+export const UNSUPPORTED = -EOPNOTSUPP;
+
+/** The registered file that is the target's first one; 0 is the char device. */
+export const DATA_FILE = 1;
+
+/** How many verbs of an `Io` may be in flight before the target waits for them. */
+export const PIECES_MAX = 8;
+
+/** How many bytes one `writeZeroes` may cover. */
+export const ZEROES_MAX = 1 << 20;
+
+/**
+ * One request, for as long as it lasts. Its verbs only queue: nothing has happened until the
+ * request ends (`QUEUED`) or a coroutine was resumed. Offsets, positions and lengths are bytes;
+ * `at` is a position inside the request.
+ */
+export interface Io {
+  readonly op: number;
+  readonly flags: number;
+  readonly offset: number;
+  readonly length: number;
+  /** Backing file to request. */
+  readFile(file: number, fileOffset: number, at: number, length: number): void;
+  /** Request to backing file; `durable` when it has to be on stable storage afterwards. */
+  writeFile(file: number, fileOffset: number, at: number, length: number, durable: boolean): void;
+  syncFile(file: number): void;
+  /** Gives the space back; the range reads zeros. */
+  punchHole(file: number, fileOffset: number, length: number): void;
+  /** The range reads zeros and keeps its space. */
+  zeroRange(file: number, fileOffset: number, length: number): void;
+  /** Writes zeros the hard way, `ZEROES_MAX` at the most. */
+  writeZeroes(file: number, fileOffset: number, length: number): void;
+  /** Zeros into the request, at once. */
+  zeroBytes(at: number, length: number): void;
+}
+
+/** Yields to wait for its own verbs; is answered 0 or -errno. Returns what a verdict says. */
+export type Coroutine = Generator<undefined, number, number>;
+
+export interface Handlers {
+  /** Queues verbs, allocates nothing, answers a verdict. */
+  queueIo(io: Io): number;
+  /** The way of requests that have to wait in between. */
+  runIo?(io: Io): Coroutine;
+}
+
+/** Facts of an open disk. The server derives flags and parameters from them; plain data. */
+export interface Disk {
+  size: number;
+  /** log2 of the logical and the physical block size. */
+  blockBits: number;
+  physicalBits: number;
+  readOnly: boolean;
+  rotational: boolean;
+  /** Registered files 1, 2, … of every ring that serves the disk. */
+  files: number[];
+  /** There is a cache that FLUSH makes durable; with `fua`, single writes can be too. */
+  flush: boolean;
+  fua: boolean;
+  /** Bytes of one unit that DISCARD can free; 0 when it frees nothing. */
+  discardGranularity: number;
+  writeZeroes: boolean;
+  /** What `list` says of the disk, under stable names. */
+  report: Record<string, string | number | boolean>;
+}
+
+/** An open disk and the way to let go of it. */
+export interface OpenDisk {
+  disk: Disk;
+  close(): void;
+}
+
+/** One option of a target, in citty's words. */
+export interface OptionDef {
+  type: "string" | "boolean";
+  alias?: string;
+  description: string;
+  valueHint?: string;
+  required?: boolean;
+}
+
+/** Values of the options that were given, by name. */
+export type OptionValues = Record<string, string | boolean | undefined>;
+
+export interface TargetDef<Config> {
+  /** `ublk add -t NAME` */
+  name: string;
+  summary: string;
+  options: Record<string, OptionDef>;
+  /** Options to plain JSON with absolute paths: this is what is saved. No IO. */
+  configure(values: OptionValues): Config;
+  /** Opens, locks and inspects, in the main thread. Throws SysError. */
+  open(config: Config): OpenDisk;
+  /** In each Worker: wiring, no IO. */
+  attach(config: Config, disk: Disk): Handlers;
+}
+
+/** Answers its argument; it exists so that `Config` is inferred. */
+export function defineTarget<Config>(def: TargetDef<Config>): TargetDef<Config> {
+  return def;
+}
+
+/** A registry does not know configurations; only their own target looks inside. */
+export type AnyTarget = TargetDef<unknown>;
+
+/** Name to definition, each loaded when it is asked for. */
+export type TargetRegistry = Record<string, () => Promise<AnyTarget>>;

@@ -1,0 +1,8 @@
+/** Every target of the executable, loaded when it is asked for. */
+
+import type { AnyTarget, TargetRegistry } from "../src/target/target.ts";
+
+export const targets: TargetRegistry = {
+  null: async () => (await import("./null.ts")).default as AnyTarget,
+  loop: async () => (await import("./loop.ts")).default as AnyTarget,
+};

@@ -1,0 +1,63 @@
+/** A disk that forgets what is written and reads zeros. */
+
+import { parseSize, UsageError } from "../src/target/parse.ts";
+import { defineTarget, type Disk, OP_READ, OP_WRITE } from "../src/target/target.ts";
+
+interface NullConfig {
+  size: number;
+  fill: boolean;
+}
+
+const DEFAULT_SIZE = "250G";
+const SECTOR = 512;
+
+export default defineTarget<NullConfig>({
+  name: "null",
+  summary: "a disk that forgets what is written and reads zeros",
+  options: {
+    size: {
+      type: "string",
+      valueHint: "SIZE",
+      description: `size of the disk (default ${DEFAULT_SIZE}iB)`,
+    },
+    "no-fill": {
+      type: "boolean",
+      description: "READ leaves the buffer as it is: for benchmarks, shows old bytes of this disk",
+    },
+  },
+  configure(values) {
+    const size = parseSize("--size", String(values["size"] ?? DEFAULT_SIZE));
+    if (size === 0 || size % SECTOR !== 0) {
+      throw new UsageError(`--size '${values["size"]}': give a positive multiple of ${SECTOR}`);
+    }
+    return { size, fill: values["no-fill"] !== true };
+  },
+  open(config) {
+    const disk: Disk = {
+      size: config.size,
+      blockBits: 9,
+      physicalBits: 12,
+      readOnly: false,
+      rotational: false,
+      files: [],
+      flush: false,
+      fua: false,
+      discardGranularity: SECTOR,
+      writeZeroes: true,
+      report: config.fill ? {} : { fill: false },
+    };
+    return { disk, close: () => {} };
+  },
+  attach(config) {
+    const fill = config.fill;
+    return {
+      queueIo(io) {
+        if (io.op === OP_READ) {
+          if (fill) io.zeroBytes(0, io.length);
+          return io.length;
+        }
+        return io.op === OP_WRITE ? io.length : 0;
+      },
+    };
+  },
+});
