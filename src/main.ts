@@ -7,6 +7,7 @@ import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
 import { DAEMON_VERB } from "./control/launch.ts";
 import type { Host, ServePlan } from "./control/daemon.ts";
+import { print } from "./cli/print.ts";
 import { startThread } from "./control/threads.ts";
 import { UsageError } from "./target/parse.ts";
 
@@ -37,7 +38,7 @@ function rootCommand(argv: string[]): CommandDef {
 async function main(argv: string[]): Promise<void> {
   const [verb = "", ...rest] = argv;
   if (verb === DAEMON_VERB) return runDaemonVerb(rest);
-  if (verb === "--version" || verb === "-V") return print(versionLine());
+  if (verb === "--version" || verb === "-V") return show(versionLine());
   if (verb === "help" || verb === "--help" || verb === "-h") return help(rest);
   const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
   if (load === undefined) {
@@ -53,14 +54,14 @@ async function main(argv: string[]): Promise<void> {
 async function help(argv: string[]): Promise<void> {
   const [verb, ...rest] = argv;
   const root = rootCommand(rest);
-  if (verb === undefined) return print(await renderUsage(root));
+  if (verb === undefined) return show(await renderUsage(root));
   const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
   if (load === undefined) throw new UsageError(`no verb '${verb}' to help with`);
-  print(await renderUsage(await load(rest), root));
+  show(await renderUsage(await load(rest), root));
 }
 
-function print(text: string): void {
-  process.stdout.write(`${process.stdout.isTTY ? text : Bun.stripANSI(text)}\n`);
+function show(text: string): void {
+  print(`${process.stdout.isTTY ? text : Bun.stripANSI(text)}\n`);
 }
 
 function versionLine(): string {

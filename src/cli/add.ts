@@ -16,7 +16,7 @@ import {
   parseOptions,
   type SwitchDef,
 } from "./options.ts";
-import { deviceBlock } from "./print.ts";
+import { deviceBlock, print } from "./print.ts";
 
 /** The driver's limits: UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, and a request's 32 MiB. */
 const QUEUES_MAX = 4096;
@@ -124,5 +124,5 @@ export async function announce(id: number, plan: ServePlan, json: boolean): Prom
     const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;
     process.stderr.write(`ublk add: note: ${plan.queues} queues were asked for, ${got}\n`);
   }
-  process.stdout.write(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
+  print(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
 }

@@ -5,7 +5,7 @@ import { KernelChannel } from "../control/command.ts";
 import { getFeatures } from "../control/device.ts";
 import { flagWords } from "../control/features.ts";
 import { parseOptions } from "./options.ts";
-import { featureList } from "./print.ts";
+import { featureList, print } from "./print.ts";
 
 export const featuresCommand = defineCommand({
   meta: { name: "features", description: "show what this kernel's ublk driver offers" },
@@ -14,7 +14,7 @@ export const featuresCommand = defineCommand({
     const channel = new KernelChannel();
     try {
       const features = await getFeatures(channel);
-      process.stdout.write(featureList(features, flagWords(features)));
+      print(featureList(features, flagWords(features)));
     } finally {
       channel.close();
     }

@@ -13,7 +13,7 @@ import {
   parseId,
   parseOptions,
 } from "./options.ts";
-import { deviceBlock } from "./print.ts";
+import { deviceBlock, print } from "./print.ts";
 
 const OPTIONS: OptionTable = { number: ID_OPTION, json: JSON_OPTION };
 
@@ -24,8 +24,8 @@ export const listCommand = defineCommand({
     const values = parseOptions(rawArgs, OPTIONS);
     const number = values["number"] as string | undefined;
     const views = await viewAll(number === undefined ? undefined : parseId(number));
-    if (values["json"] === true) process.stdout.write(`${JSON.stringify(views)}\n`);
-    else process.stdout.write(views.map(deviceBlock).join(""));
+    if (values["json"] === true) print(`${JSON.stringify(views)}\n`);
+    else print(views.map(deviceBlock).join(""));
   },
 });
 

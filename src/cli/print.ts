@@ -1,6 +1,25 @@
 /** The text of `list` and `add`, in the form that scripts written for ublksrv read. */
 
+import { writeSync } from "node:fs";
 import type { DeviceView } from "../control/view.ts";
+
+const STDOUT = 1;
+/** What a shell shows for a program that SIGPIPE ended, as it would end others here. */
+const EXIT_SIGPIPE = 141;
+
+/** All of `text` to standard output; ends the program quietly when nobody reads on. */
+export function print(text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(STDOUT, bytes, at);
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code === "EPIPE") process.exit(EXIT_SIGPIPE);
+      if (code !== "EAGAIN") throw error;
+    }
+  }
+}
 
 /**
  * Scripts pick lines by these words and then fields by number, so they stand in one line each.

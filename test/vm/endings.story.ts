@@ -1,0 +1,77 @@
+// Goal: a device ends cleanly, however it ends and whatever is going on.
+// Method: fio loads the device; it is deleted, its daemon is told to stop, or is killed, round
+// after round; after each round nothing is left and the next add works.
+
+import { expect } from "bun:test";
+import { raw, story, type Vm } from "./story.ts";
+
+const ROUNDS = 20;
+const LOAD = "--rw=randrw --bs=4k --iodepth=64 --ioengine=libaio --direct=1 --time_based";
+
+type Ending = (vm: Vm, id: number) => Promise<void>;
+
+async function underLoad(vm: Vm, add: string, end: Ending): Promise<void> {
+  await vm.sh`truncate -s 256M ${vm.data}/e.img`;
+  for (let round = 1; round <= ROUNDS; round++) {
+    const id = Number(
+      /dev id (\d+)/.exec(await vm.sh`ublk add ${raw(add)} -f ${vm.data}/e.img`)?.[1],
+    );
+    const fio = vm.start`fio --name=l ${raw(LOAD)} --runtime=60 --filename=/dev/ublkb${id}`;
+    await busy(vm, id);
+    await end(vm, id);
+    expect((await fio.wait()).status, `round ${round}: fio must notice`).not.toBe(0);
+    expect(await vm.sh`ls -A /run/ublk; ls /dev | grep ublk[bc] || true`).toBe("");
+  }
+}
+
+/** Waits until the device has done IO. */
+async function busy(vm: Vm, id: number): Promise<void> {
+  await vm.sh`until [ "$(cut -c1-9 < /sys/block/ublkb${id}/inflight | tr -d ' ')" -gt 0 ]; do
+    sleep 0.05; done`;
+}
+
+story("del under load ends the device and its daemon, twenty times", { timeout: 400 }, (vm) =>
+  underLoad(vm, "-t loop", async (_, id) => {
+    const pid = await vm.daemonPid(id);
+    expect(await vm.sh`ublk del -n ${id}`).toBe("");
+    await vm.sh`! test -e /proc/${pid}`; // gone when del returns, not later
+  }),
+);
+
+story("SIGTERM under load deletes the device, twenty times", { timeout: 400 }, (vm) =>
+  underLoad(vm, "-t loop -q 2", async (_, id) => {
+    const pid = await vm.daemonPid(id);
+    await vm.sh`kill -TERM ${pid} && while test -e /proc/${pid}; do sleep 0.05; done`;
+  }),
+);
+
+story(
+  "kill -9 under load leaves a dead device that del removes, twenty times",
+  { timeout: 900 },
+  (vm) =>
+    underLoad(vm, "-t loop -q 2", async (_, id) => {
+      await vm.sh`kill -KILL ${await vm.daemonPid(id)}`;
+      await vm.becomes(id, "DEAD", 60_000);
+      expect(await vm.sh`ublk del -n ${id}`).toBe("");
+    }),
+);
+
+story("SIGINT ends a device in the foreground, and nothing of it is left", {}, async (vm) => {
+  const served = vm.start`exec ublk add -t null --size 1G --foreground`;
+  await vm.becomes(0, "LIVE");
+  expect(await vm.sh`ublk list -n 0`).toBe(served.soFar().stdout.trim());
+  await vm.sh`kill -INT ${await vm.daemonPid(0)}`;
+  expect((await served.wait()).status).toBe(0);
+  expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+});
+
+story("a device can be added while another one is deleted, again and again", {}, async (vm) => {
+  await Promise.all(
+    [0, 1, 2, 3].map(async (id) => {
+      for (let round = 0; round < 5; round++) {
+        await vm.sh`ublk add -t null -n ${id} --size 1G && ublk del -n ${id}`;
+      }
+    }),
+  );
+  expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+});
