@@ -24,17 +24,27 @@ export const {
 /** Numbers that the kernel answers and that no libc names (include/linux/errno.h). */
 export const ENOTSUPP = 524;
 
+/** Two numbers that others name after sockets, or not at all. */
+const KERNEL_WORDS: Record<number, readonly [name: string, text: string]> = {
+  [EOPNOTSUPP]: ["EOPNOTSUPP", "operation not supported"],
+  [ENOTSUPP]: ["ENOTSUPP", "operation not supported"],
+};
+
+function wordsOf(errno: number): readonly [name: string, text: string] | undefined {
+  return KERNEL_WORDS[errno] ?? getSystemErrorMap().get(-errno);
+}
+
 /** "EBUSY" for 16; "errno 4000" for a number without a name. */
 export function errnoName(errno: number): string {
-  const known = getSystemErrorMap().get(-errno);
+  const known = wordsOf(errno);
   if (known !== undefined) return known[0];
   for (const [name, number] of Object.entries(constants.errno)) if (number === errno) return name;
-  return errno === ENOTSUPP ? "ENOTSUPP" : `errno ${errno}`;
+  return `errno ${errno}`;
 }
 
 /** "EBUSY (resource busy or locked)". */
 export function errnoText(errno: number): string {
-  const known = getSystemErrorMap().get(-errno);
+  const known = wordsOf(errno);
   return known === undefined ? errnoName(errno) : `${known[0]} (${known[1]})`;
 }
 
