@@ -83,8 +83,11 @@ export function prepRw(
   sqes[sqe + SQE_OP_FLAGS] = opFlags;
   sqes[sqe + SQE_BUF_INDEX] = 0;
   sqes[sqe + SQE_FILE_INDEX] = 0;
+  // What a command left here would be attributes of a read (IORING_RW_ATTR_FLAG_PI, Linux 6.13).
   sqes[sqe + SQE_CMD] = 0;
   sqes[sqe + SQE_CMD + 1] = 0;
+  sqes[sqe + SQE_CMD + 2] = 0;
+  sqes[sqe + SQE_CMD + 3] = 0;
 }
 
 /** IORING_OP_URING_CMD on a registered file; the caller fills the command area. */

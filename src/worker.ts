@@ -32,7 +32,6 @@ self.addEventListener("message", async (event: MessageEvent<ThreadPlan>): Promis
 async function serve(plan: ThreadPlan): Promise<void> {
   const name = `ublk${plan.devId}q${plan.queues[0]?.queueId}`;
   const target = await targets[plan.target]!();
-  const handlers = target.attach(plan.config, plan.disk);
   settle(plan, name);
   const slots = plan.queues.reduce((sum, queue) => sum + queue.depth, 0);
   const ring = new KernelRing(slots * SQES_PER_SLOT);
@@ -41,27 +40,33 @@ async function serve(plan: ThreadPlan): Promise<void> {
   const shared = { ring, reserved: slots, zeroes: zeroes.address };
   const ios: QueueIo[] = [];
   const iods: Int32Array[] = [];
-  const buffers: Arena[] = [];
+  const arenas: Arena[] = [zeroes];
+  const allocate = (length: number): number => {
+    const arena = new Arena(length);
+    arenas.push(arena);
+    return arena.address;
+  };
   for (const queue of plan.queues) {
     iods[queue.queueId] = wordsAt(queue.iodsAddress, queue.iodsLength);
     // Not touched here: each page is backed by the first IO that needs it, on this CPU.
-    const buffer = new Arena(queue.depth * plan.maxIoBytes);
-    buffers.push(buffer);
+    const buffers = allocate(queue.depth * plan.maxIoBytes);
     for (let tag = 0; tag < queue.depth; tag++) {
-      const address = buffer.address + tag * plan.maxIoBytes;
+      const address = buffers + tag * plan.maxIoBytes;
       ios.push(new CopyIo(ios.length, queue.queueId, tag, shared, address));
     }
   }
   const complain = (error: unknown): void => {
     say({ kind: "log", line: `a request failed: ${errorFacts(error).reason ?? String(error)}` });
   };
-  const loop = new Loop(ring, ios, new TagCommands(ring, iods), handlers, complain);
+  const runnable: QueueIo[] = [];
+  const handlers = target.attach(plan.config, plan.disk, { runnable, allocate });
+  const loop = new Loop(ring, ios, new TagCommands(ring, iods), handlers, runnable, complain);
   loop.fetchAll();
   say({ kind: "ready", tid: libc.gettid() });
   const failure = loop.run();
   // The driver lets go of the device only when the ring is closed.
   ring.close();
-  for (const arena of [zeroes, ...buffers]) arena.free();
+  for (const arena of arenas) arena.free();
   if (failure < 0) throw new SysError({ op: "queue", errno: -failure, subject: name });
 }
 

@@ -76,6 +76,7 @@ export default defineTarget<LoopConfig>({
         fua: true,
         discardGranularity: file.discardGranularity,
         writeZeroes: file.discardGranularity > 0,
+        threads: "any",
         report: {
           backing_file: config.backing_file,
           direct_io: file.direct,

@@ -44,6 +44,7 @@ export default defineTarget<NullConfig>({
       fua: false,
       discardGranularity: SECTOR,
       writeZeroes: true,
+      threads: "any",
       report: config.fill ? {} : { fill: false },
     };
     return { disk, close: () => {} };

@@ -99,9 +99,10 @@ class Server {
     this.#charFd = libc.open(device.charDevice(this.id), libc.O_RDWR);
     const queues = await this.#mapQueues(info);
     this.#refuseIfStopped();
-    this.#threads = queues.map((queue) => this.#host.startThread(this.#threadPlan(info, queue)));
+    const shares = this.#disk.threads === 1 ? [queues] : queues.map((queue) => [queue]);
+    this.#threads = shares.map((share) => this.#host.startThread(this.#threadPlan(info, share)));
     const tids = await Promise.all(this.#threads.map((thread) => thread.ready));
-    this.#remember(tids);
+    this.#remember(queues.map((_, queue) => tids[Math.min(queue, tids.length - 1)]!));
     // A thread that ends now would leave START_DEV waiting for its queue.
     const death = Promise.race(this.#threads.map((thread) => thread.ended)).then(refuseStopped);
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
@@ -152,7 +153,7 @@ class Server {
     return queues;
   }
 
-  #threadPlan(info: DevInfo, queue: QueuePlan): ThreadPlan {
+  #threadPlan(info: DevInfo, queues: QueuePlan[]): ThreadPlan {
     return {
       devId: this.id,
       target: this.#plan.target,
@@ -160,7 +161,7 @@ class Server {
       disk: this.#disk,
       charFd: this.#charFd,
       maxIoBytes: info.max_io_buf_bytes,
-      queues: [queue],
+      queues,
     };
   }
 

@@ -105,6 +105,8 @@ export abstract class QueueIo implements Io {
     durable: boolean,
   ): void;
   abstract zeroBytes(at: number, length: number): void;
+  abstract putBytes(at: number, address: number, length: number): void;
+  abstract getBytes(at: number, address: number, length: number): void;
 
   /** A request has arrived in this slot. */
   begin(op: number, flags: number, offset: number, length: number): void {
@@ -134,6 +136,14 @@ export abstract class QueueIo implements Io {
 
   zeroRange(file: number, fileOffset: number, length: number): void {
     this.#queueFallocate(file, fileOffset, length, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+  }
+
+  readMeta(file: number, fileOffset: number, address: number, length: number): void {
+    this.queueRead(file, fileOffset, address, length);
+  }
+
+  writeMeta(file: number, fileOffset: number, address: number, length: number): void {
+    this.queueWrite(file, fileOffset, address, length, false);
   }
 
   writeZeroes(file: number, fileOffset: number, length: number): void {

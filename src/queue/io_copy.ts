@@ -1,7 +1,7 @@
 // hot
 /** Copy mode: the driver copies between the request's pages and a buffer of ours. */
 
-import { memset } from "../../ffi/libc.ts";
+import { memcpy, memset } from "../../ffi/libc.ts";
 import { UBLK_IO_OP_WRITE } from "../../ffi/ublk_cmd.ts";
 import { type IoShared, QueueIo } from "./io.ts";
 
@@ -33,5 +33,14 @@ export class CopyIo extends QueueIo {
     if (at >= this.#zeroFrom) return;
     memset(this.commandAddress + at, 0, length);
     if (at === 0 && length >= this.#zeroFrom) this.#zeroFrom = 0;
+  }
+
+  putBytes(at: number, address: number, length: number): void {
+    if (at + length > this.#zeroFrom) this.#zeroFrom = at + length;
+    memcpy(this.commandAddress + at, address, length);
+  }
+
+  getBytes(at: number, address: number, length: number): void {
+    memcpy(address, this.commandAddress + at, length);
   }
 }

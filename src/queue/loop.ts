@@ -22,6 +22,8 @@ export class Loop {
   readonly #commands: TagCommands;
   readonly #handlers: Handlers;
   readonly #complain: Complain;
+  /** Woken while another request ran; they run when it has had its turn. */
+  readonly #runnable: QueueIo[];
   /** Requests that have arrived and are not committed yet. */
   #busy = 0;
   #aborted = false;
@@ -33,12 +35,14 @@ export class Loop {
     ios: readonly QueueIo[],
     commands: TagCommands,
     handlers: Handlers,
+    runnable: QueueIo[],
     complain: Complain,
   ) {
     this.#ring = ring;
     this.#ios = ios;
     this.#commands = commands;
     this.#handlers = handlers;
+    this.#runnable = runnable;
     this.#complain = complain;
   }
 
@@ -60,6 +64,7 @@ export class Loop {
       const failure = this.#ring.submitAndWait();
       if (failure < 0) return failure;
       this.#reap();
+      this.#runWoken();
       if (this.#refused < 0) return this.#refused;
     }
     return this.#ring.submit();
@@ -81,6 +86,20 @@ export class Loop {
         this.#handlerThrew(io, error);
       }
     }
+  }
+
+  /** Those that are woken meanwhile come to the end of the row. */
+  #runWoken(): void {
+    const runnable = this.#runnable;
+    for (let next = 0; next < runnable.length; next++) {
+      const io = runnable[next]!;
+      try {
+        this.#resume(io);
+      } catch (error) {
+        this.#handlerThrew(io, error);
+      }
+    }
+    runnable.length = 0;
   }
 
   #requestArrived(io: QueueIo): void {
@@ -117,6 +136,7 @@ export class Loop {
     this.#resume(io);
   }
 
+  /** Runs a coroutine until it waits for something that is not there yet, or ends. */
   #resume(io: QueueIo): void {
     do {
       const failure = io.failure;
@@ -124,10 +144,11 @@ export class Loop {
       const step = io.coroutine!.next(failure);
       if (step.done) {
         io.coroutine = null;
-        this.#commit(
-          io,
-          step.value < QUEUED ? -EIO : step.value === QUEUED ? bytesDone(io) : step.value,
-        );
+        this.#commit(io, step.value === QUEUED ? bytesDone(io) : step.value);
+        return;
+      }
+      if (step.value !== undefined) {
+        step.value.park(io);
         return;
       }
     } while (io.inFlight === 0);

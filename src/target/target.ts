@@ -66,10 +66,50 @@ export interface Io {
   writeZeroes(file: number, fileOffset: number, length: number): void;
   /** Zeros into the request, at once. */
   zeroBytes(at: number, length: number): void;
+  /** Memory of the target to request. */
+  putBytes(at: number, address: number, length: number): void;
+  /** Request to memory of the target. */
+  getBytes(at: number, address: number, length: number): void;
+  /** Backing file to memory of the target. */
+  readMeta(file: number, fileOffset: number, address: number, length: number): void;
+  /** Memory of the target to backing file. */
+  writeMeta(file: number, fileOffset: number, address: number, length: number): void;
 }
 
-/** Yields to wait for its own verbs; is answered 0 or -errno. Returns what a verdict says. */
-export type Coroutine = Generator<undefined, number, number>;
+/**
+ * Yields nothing to wait for its own verbs, and is answered 0 or -errno; yields a WaitList to wait
+ * for somebody else. Returns what a verdict says. It changes hands only at a yield: whatever
+ * stands between two of them is a critical section.
+ */
+export type Coroutine = Generator<WaitList | undefined, number, number>;
+
+/** Requests that wait for the same thing. Waking makes them runnable; the loop runs them. */
+export class WaitList {
+  readonly #runnable: Io[];
+  #waiting: Io[] = [];
+
+  /** `runnable`: where the thread's loop looks, `QueueContext.runnable`. */
+  constructor(runnable: Io[]) {
+    this.#runnable = runnable;
+  }
+
+  park(io: Io): void {
+    this.#waiting.push(io);
+  }
+
+  wakeAll(): void {
+    this.#runnable.push(...this.#waiting);
+    this.#waiting = [];
+  }
+}
+
+/** What a thread has to offer to its target. */
+export interface QueueContext {
+  /** For WaitLists. */
+  runnable: Io[];
+  /** Zeroed memory that the kernel may keep, page-aligned; answers its address. */
+  allocate(length: number): number;
+}
 
 export interface Handlers {
   /** Queues verbs, allocates nothing, answers a verdict. */
@@ -94,6 +134,8 @@ export interface Disk {
   /** Bytes of one unit that DISCARD can free; 0 when it frees nothing. */
   discardGranularity: number;
   writeZeroes: boolean;
+  /** 1: one thread serves all queues, so that no state needs to be shared. */
+  threads: 1 | "any";
   /** What `list` says of the disk, under stable names. */
   report: Record<string, string | number | boolean>;
 }
@@ -126,7 +168,7 @@ export interface TargetDef<Config> {
   /** Opens, locks and inspects, in the main thread. Throws SysError. */
   open(config: Config): OpenDisk;
   /** In each Worker: wiring, no IO. */
-  attach(config: Config, disk: Disk): Handlers;
+  attach(config: Config, disk: Disk, context: QueueContext): Handlers;
 }
 
 /** Answers its argument; it exists so that `Config` is inferred. */
