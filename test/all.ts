@@ -1,0 +1,85 @@
+/** `bun run test`: check, build, and every story on each kernel; counts at the end. */
+
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+const KERNELS = (process.env["UBLK_KERNELS"] ?? "7.2,6.12").split(",");
+/** Fewer than this on one kernel means that stories went missing, not that they passed. */
+const STORIES_MIN = 30;
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+interface Ran {
+  status: number;
+  output: string;
+}
+
+/** Runs one of our programs and shows its output as it comes, each line behind `label`. */
+async function run(label: string, ...args: string[]): Promise<Ran> {
+  const child = Bun.spawn([process.execPath, ...args], {
+    cwd: ROOT,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  const follow = async (stream: ReadableStream<Uint8Array>): Promise<void> => {
+    let rest = "";
+    for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        output += `${line}\n`;
+        console.log(label + line);
+      }
+    }
+  };
+  await Promise.all([follow(child.stdout), follow(child.stderr)]);
+  return { status: await child.exited, output };
+}
+
+async function check(): Promise<Counts> {
+  const { status, output } = await run("", "test/check.ts");
+  const last = /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/.exec(output);
+  const failed = Number(last?.[2] ?? 0);
+  return {
+    passed: Number(last?.[1] ?? 0),
+    failed: status === 0 ? failed : Math.max(failed, 1),
+    skipped: Number(last?.[3] ?? 0),
+  };
+}
+
+/** A step that passes or fails as a whole, and shows itself. */
+async function step(...args: string[]): Promise<Counts> {
+  const { status } = await run("", ...args);
+  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+}
+
+/** One kernel's stories. A kernel that Debian no longer has is skipped, story by story. */
+async function stories(kernel: string): Promise<Counts> {
+  const { status, output } = await run(`${kernel}| `, "test/vm/main.ts", "--kernel", kernel);
+  const count = (word: string): number =>
+    Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(output)?.[1] ?? 0);
+  const [passed, failed, skipped] = [count("pass"), count("fail"), count("skip")];
+  const enough = passed + failed + skipped >= STORIES_MIN;
+  if (!enough) console.log(`${kernel}| only ${passed + failed} stories ran, not ${STORIES_MIN}`);
+  return { passed, failed: status === 0 && enough ? failed : Math.max(failed, 1), skipped };
+}
+
+function add(total: Counts, more: Counts): Counts {
+  return {
+    passed: total.passed + more.passed,
+    failed: total.failed + more.failed,
+    skipped: total.skipped + more.skipped,
+  };
+}
+
+let total = await check();
+total = add(total, await step("build.ts"));
+// Two guests at a time: most of a story is booting and waiting for a shell, on one CPU.
+for (const counts of await Promise.all(KERNELS.map(stories))) total = add(total, counts);
+const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
+console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
+process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;

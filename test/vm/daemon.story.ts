@@ -1,0 +1,91 @@
+// Goal: the daemon keeps out of everybody's way.
+// Method: what /proc says of it, idle and busy.
+
+import { expect } from "bun:test";
+import { raw, story } from "./story.ts";
+
+/** PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE: what PR_SET_IO_FLUSHER sets (include/linux/sched.h). */
+const PF_IO_FLUSHER = 0x00080000 | 0x00100000;
+
+story(
+  "the daemon stands alone: session, directory, descriptors, mounts, OOM score",
+  {},
+  async (vm) => {
+    await vm.sh`truncate -s 64M ${vm.data}/a.img`;
+    const added =
+      await vm.sh`cd ${vm.data} && exec 9</etc/passwd && ublk add -t loop -f a.img | cat`;
+    expect(added).toContain(`"backing_file":"${vm.data}/a.img"`);
+    const pid = await vm.daemonPid(0);
+    expect(await vm.sh`readlink /proc/${pid}/cwd`).toBe("/");
+    expect(await vm.sh`cat /proc/${pid}/oom_score_adj`).toBe("-1000");
+    expect(await vm.sh`ps -o sid=,tty= -p ${pid} | tr -s ' '`).toMatch(RegExp(`^\\s*${pid} \\?$`));
+    const files = await vm.sh`ls -l /proc/${pid}/fd | sed 's/.*-> //'`;
+    expect(files).not.toContain("/etc/passwd");
+    expect(files).not.toMatch(/pipe|pts|socket|tty/);
+    const mounts = await vm.sh`cut -d' ' -f5 /proc/${pid}/mountinfo | sort`;
+    expect(mounts.split("\n")).toEqual(["/", "/dev", "/proc", "/run", "/sys"]);
+    expect(await vm.sh`readlink /proc/${pid}/ns/mnt`).not.toBe(
+      await vm.sh`readlink /proc/1/ns/mnt`,
+    );
+    expect(await vm.sh`stat -c %a /run/ublk /run/ublk/0.json`).toBe("700\n600");
+    await vm.sh`umount ${vm.data} && mount /dev/vdb ${vm.data} && ublk del -n 0`;
+  },
+);
+
+story(
+  "each queue's iods are mapped once and read-only, and its thread never waits for IO",
+  {},
+  async (vm) => {
+    await vm.add`-t null --size 1G -q 2`;
+    const pid = await vm.daemonPid(0);
+    const maps = await vm.sh`grep /dev/ublkc0 /proc/${pid}/maps`;
+    expect(maps.split("\n").map((line) => line.split(" ")[1])).toEqual(["r--s", "r--s"]);
+    const [view] = JSON.parse(await vm.sh`ublk list -n 0 --json`);
+    const cpus = [];
+    for (const { tid, affinity } of view.queues) {
+      const stat = await vm.sh`cut -d' ' -f9 /proc/${pid}/task/${tid}/stat`;
+      expect(Number(stat) & PF_IO_FLUSHER).toBe(PF_IO_FLUSHER);
+      const allowed = await vm.sh`grep Cpus_allowed_list /proc/${pid}/task/${tid}/status | cut -f2`;
+      expect(allowed).toBe(affinity.join(","));
+      cpus.push(...affinity);
+    }
+    expect(cpus.toSorted()).toEqual([0, 1]);
+    await vm.sh`ublk del -n 0`;
+  },
+);
+
+story("an idle null device takes little memory and no CPU", {}, async (vm) => {
+  await vm.add`-t null`;
+  const pid = await vm.daemonPid(0);
+  const ticks = "cut -d' ' -f14,15";
+  await Bun.sleep(3000);
+  const before = await vm.sh`${raw(ticks)} /proc/${pid}/stat`;
+  await Bun.sleep(10_000);
+  const [user = 0, system = 0] = (await vm.sh`${raw(ticks)} /proc/${pid}/stat`)
+    .split(" ")
+    .map(Number);
+  const [user0 = 0, system0 = 0] = before.split(" ").map(Number);
+  expect(user + system - user0 - system0).toBeLessThanOrEqual(2); // of 1000
+  const rss = Number((await vm.sh`grep VmRSS /proc/${pid}/status`).split(/\s+/)[1]);
+  console.log(`resident memory of an idle null device: ${(rss / 1024).toFixed(1)} MiB`);
+  expect(rss).toBeLessThan(48 << 10);
+  await vm.sh`ublk del -n 0`;
+});
+
+story("nothing in the current directory or the environment changes what runs", {}, async (vm) => {
+  await vm.sh`mkdir -p ${vm.data}/trap && cd ${vm.data}/trap &&
+    echo 'preload = ["./evil.ts"]' > bunfig.toml && echo 'LD_X=1' > .env &&
+    echo 'require("fs").writeFileSync("/tmp/owned", "x")' > evil.ts && cp evil.ts evil.js`;
+  const tries = [
+    "",
+    "BUN_OPTIONS='--preload ./evil.ts'",
+    "BUN_INSPECT_PRELOAD=./evil.ts",
+    "BUN_PRELOAD=./evil.ts",
+    "NODE_OPTIONS='--require ./evil.js'",
+  ];
+  for (const env of tries) {
+    await vm.run`cd ${vm.data}/trap && ${raw(env)} ublk add -t null --size 1G`;
+    await vm.run`ublk del -a`;
+    expect(await vm.sh`ls /tmp/owned 2>/dev/null || true`, env).toBe("");
+  }
+});
