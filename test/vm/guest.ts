@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { cacheDir } from "./cache.ts";
 import { host, LabError, note } from "./host.ts";
 import type { Kernel } from "./kernel.ts";
-import { Lane, type Output, type Sent } from "./lane.ts";
+import { Lane, Lanes, type Output, type Sent } from "./lane.ts";
 import { type Disks, Qemu } from "./qemu.ts";
 import { programImage, rootImage, scratchImage } from "./rootfs.ts";
 
-/** Commands at the same time, without the harness's own. */
-const LANES = 8;
+/** So many commands can run at the same time; a QEMU bus has 30 ports, and a lane takes two. */
+const STORY_LANES = 11;
+const HARNESS_LANES = 3;
 const BOOT_SECONDS = 60;
 const BOOTS = 3;
 
@@ -30,9 +31,9 @@ export class Guest {
   readonly #disks: Disks;
   readonly #removeDir = () => rmSync(this.#dir, { recursive: true, force: true });
   #qemu: Qemu | undefined;
-  #free: Lane[] = [];
-  #waiting: ((lane: Lane) => void)[] = [];
-  #harness: Lane | undefined;
+  #lanes = 0;
+  #forStory = new Lanes(0, () => this.#openLane());
+  #forHarness = this.#forStory;
 
   private constructor(kernel: Kernel, options: GuestOptions, dir: string, disks: Disks) {
     this.#kernel = kernel;
@@ -73,10 +74,10 @@ export class Guest {
         memory: this.#options.memory ?? 2048,
         cpus: this.#options.cpus ?? 2,
         kvm: this.#options.kvm ?? false,
-        ports: 1 + 2 * (LANES + 1),
+        ports: 1 + 2 * (STORY_LANES + HARNESS_LANES),
       });
       const failed = await readiness(qemu, limit);
-      if (failed === undefined) return this.#openLanes(qemu);
+      if (failed === undefined) return this.#begin(qemu);
       await qemu.kill();
       const said = qemu.console.trim().split("\n").slice(-20).join("\n");
       if (boot === boots) {
@@ -86,41 +87,32 @@ export class Guest {
     }
   }
 
-  #openLanes(qemu: Qemu): void {
+  #begin(qemu: Qemu): void {
     this.#qemu = qemu;
-    const [control, ...ports] = qemu.ports;
-    const lanes: Lane[] = [];
-    for (let lane = 1; lane <= LANES + 1; lane++) {
-      const [out, err] = [ports[2 * lane - 2], ports[2 * lane - 1]];
-      if (!control || !out || !err) throw new Error("QEMU was started with too few ports");
-      control.write(`${lane}\n`);
-      for (const port of [out, err]) port.resume(); // what nobody listens to is dropped
-      lanes.push(new Lane(out, err));
-    }
-    this.#harness = lanes.pop();
-    this.#free = lanes;
+    this.#lanes = 0;
+    this.#forStory = new Lanes(STORY_LANES, () => this.#openLane());
+    this.#forHarness = new Lanes(HARNESS_LANES, () => this.#openLane());
+  }
+
+  /** A lane more: the guest starts its end when it reads the number. */
+  #openLane(): Lane {
+    const number = ++this.#lanes;
+    const [control, ...ports] = this.#qemu?.ports ?? [];
+    const [out, err] = ports.slice(2 * number - 2, 2 * number);
+    if (!control || !out || !err) throw new LabError("the guest is not running");
+    for (const port of [out, err]) port.resume(); // what nobody listens to is dropped
+    control.write(`${number}\n`);
+    return new Lane(out, err);
   }
 
   /** Runs a script in the guest's bash as soon as a lane is free. */
-  async send(script: string, live?: Output): Promise<Sent> {
-    const lane =
-      this.#free.shift() ??
-      (await new Promise<Lane>((resolve) => {
-        this.#waiting.push(resolve);
-      }));
-    const sent = lane.send(script, live);
-    void sent.result.then(() => {
-      const next = this.#waiting.shift();
-      if (next) next(lane);
-      else this.#free.push(lane);
-    });
-    return sent;
+  send(script: string, live?: Output): Promise<Sent> {
+    return this.#forStory.send(script, live);
   }
 
-  /** A command of the harness, which must get through when all lanes are stuck. */
-  sendFirst(script: string): Sent {
-    if (!this.#harness) throw new Error("the guest is not running");
-    return this.#harness.send(script);
+  /** The same for the harness, which must get through when a story has taken all its lanes. */
+  sendFirst(script: string): Promise<Sent> {
+    return this.#forHarness.send(script);
   }
 
   get console(): string {

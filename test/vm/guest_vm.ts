@@ -29,7 +29,8 @@ export class GuestVm extends Vm {
     const gone = this.ended.then((why) => {
       throw new MachineError(`the guest ended: ${why}`);
     });
-    return Promise.race([this.#guest.sendFirst(text).result, gone]);
+    const answer = this.#guest.sendFirst(text).then((sent) => sent.result);
+    return Promise.race([answer, gone]);
   }
 
   protected override get ended(): Promise<string> {

@@ -125,3 +125,37 @@ export class Lane {
     return { status: status.promise, text: () => Buffer.concat(chunks).toString() };
   }
 }
+
+/** Lanes that serve the same purpose, opened when they are needed. */
+export class Lanes {
+  readonly #limit: number;
+  readonly #open: () => Lane;
+  readonly #free: Lane[] = [];
+  readonly #waiting: ((lane: Lane) => void)[] = [];
+  #opened = 0;
+
+  constructor(limit: number, open: () => Lane) {
+    this.#limit = limit;
+    this.#open = open;
+  }
+
+  async send(script: string, live?: Output): Promise<Sent> {
+    const lane = await this.#take();
+    const sent = lane.send(script, live);
+    void sent.result.then(() => {
+      const next = this.#waiting.shift();
+      if (next) next(lane);
+      else this.#free.push(lane);
+    });
+    return sent;
+  }
+
+  async #take(): Promise<Lane> {
+    const free = this.#free.pop();
+    if (free) return free;
+    if (this.#opened++ < this.#limit) return this.#open();
+    return new Promise<Lane>((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+}

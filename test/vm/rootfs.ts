@@ -14,7 +14,7 @@ const GUEST_SCRIPTS = join(import.meta.dir, "guest");
 const UNUSED =
   /^\/(usr\/share\/(doc|man|info|locale|lintian|bug|i18n|zoneinfo)|usr\/lib\/udev\/hwdb\.d|lib\/udev\/hwdb\.d|usr\/lib\/x86_64-linux-gnu\/gconv)(\/|$)/;
 
-const ACCOUNTS = {
+const ETC = {
   "etc/passwd": [
     "root:x:0:0:root:/root:/bin/bash",
     "user:x:1000:1000:user:/tmp:/bin/bash",
@@ -29,6 +29,12 @@ const ACCOUNTS = {
   "etc/hostname": ["lab"],
   "etc/hosts": ["127.0.0.1 localhost lab"],
   "etc/nsswitch.conf": ["passwd: files", "group: files", "hosts: files"],
+  "etc/fstab": [
+    ...["devpts /dev/pts devpts X-mount.mkdir"],
+    ...["proc /proc proc", "sysfs /sys sysfs", "cgroup /sys/fs/cgroup cgroup2"],
+    ...["shm /dev/shm tmpfs mode=1777,X-mount.mkdir"],
+    ...["run /run tmpfs mode=755", "tmp /tmp tmpfs mode=1777"],
+  ],
   "etc/ld.so.conf": ["include /etc/ld.so.conf.d/*.conf"],
 };
 
@@ -68,7 +74,7 @@ async function fill(root: string, packages: string[], kernel: Kernel): Promise<v
   const all = followed([...files, ...(await sharedLibraries(files))]);
   const how = ["--no-dereference", "--preserve=mode,timestamps", "--parents"];
   await host(["cp", ...how, `--target-directory=${root}`, ...all]);
-  for (const [path, lines] of Object.entries(ACCOUNTS)) {
+  for (const [path, lines] of Object.entries(ETC)) {
     await Bun.write(join(root, path), `${lines.join("\n")}\n`);
   }
   for (const path of await guestScripts())
