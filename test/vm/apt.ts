@@ -1,9 +1,11 @@
 // Asks Debian's archive through apt, without touching the sources or lists of the system.
 
+import { existsSync } from "node:fs";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { ageInHours, cacheDir, cached, keyOf, prune } from "./cache.ts";
+import { ageInHours, cacheDir, cached, keyOf, prune, recall, remember } from "./cache.ts";
 import { host, hostShown, LabError, note } from "./host.ts";
+import { exclusively } from "./lock.ts";
 import { newest } from "./versions.ts";
 
 export const SUITES = ["trixie", "trixie-backports", "experimental"] as const;
@@ -11,6 +13,7 @@ export type Suite = (typeof SUITES)[number];
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const INDEX_LASTS_HOURS = 20;
+const TREE_LASTS_MS = 7 * 24 * 3_600_000;
 
 /** Where this machine already gets Debian from; no address is written down here. */
 async function archiveAddress(): Promise<string> {
@@ -62,22 +65,28 @@ async function makeIndex(dir: string): Promise<void> {
   await hostShown(["apt-get", "-q", ...isolated(dir), "update"]);
 }
 
-/** The archive's index, at most a day old. One process asks once. */
-const index = once(async () => {
-  const names = (await readdir(cacheDir).catch(() => [])).filter((name) => name.startsWith("apt-"));
-  for (const name of names) {
-    if ((await ageInHours(join(cacheDir, name, "all.list"))) < INDEX_LASTS_HOURS) {
-      return join(cacheDir, name);
-    }
+let known: Promise<string> | undefined;
+
+/** The archive's index, at most a day old. */
+function index(): Promise<string> {
+  return (known ??= exclusively(join(cacheDir, "lock"), findIndex));
+}
+
+async function findIndex(): Promise<string> {
+  for (const name of await readdir(cacheDir)) {
+    const path = join(cacheDir, name);
+    if (!name.startsWith("apt-")) continue;
+    if ((await ageInHours(join(path, "all.list"))) < INDEX_LASTS_HOURS) return path;
   }
   const path = await cached(`apt-${keyOf(new Date().toISOString())}`, makeIndex);
-  await prune("apt-", 2);
+  await prune("apt-", 1);
   return path;
-});
+}
 
-function once<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined;
-  return () => (made ??= make());
+/** Packages leave the archive: what an old index promises may be gone. */
+export async function forgetIndex(): Promise<void> {
+  known = undefined;
+  await prune("apt-", 0);
 }
 
 /** Names of the packages of a suite that match. */
@@ -110,14 +119,25 @@ export async function unpackPackages(suite: Suite, names: string[], into: string
   await host(["rm", "-rf", debs]);
 }
 
-/** The unpacked tree of the newest package of `suite` whose name matches, for tests that need it. */
+/**
+ * The unpacked tree of the newest package of `suite` whose name matches, for tests that need it.
+ * The archive is asked once a week; without a network the last answer serves.
+ */
 export async function packageTree(suite: Suite, pattern: RegExp): Promise<string> {
-  const name = newest(await packageNames(suite, pattern));
-  if (!name) throw new LabError(`${suite} has no package like ${pattern.source}`);
-  const version = await newestVersion(suite, name);
-  const path = await cached(`package-${name}-${keyOf(version)}`, (dir) =>
-    unpackPackages(suite, [name], dir),
-  );
-  await prune(`package-${name}-`, 2);
-  return path;
+  const fact = `package-${keyOf(suite, pattern.source)}`;
+  const last = await recall<{ path: string; asked: number }>(fact);
+  const there = last && existsSync(last.path) ? last : undefined;
+  if (there && Date.now() - there.asked < TREE_LASTS_MS) return there.path;
+  try {
+    const name = newest(await packageNames(suite, pattern));
+    if (!name) throw new LabError(`${suite} has no package like ${pattern.source}`);
+    const entry = `package-${name}-${keyOf(await newestVersion(suite, name))}`;
+    const path = await cached(entry, (dir) => unpackPackages(suite, [name], dir));
+    await remember(fact, { path, asked: Date.now() });
+    return path;
+  } catch (error) {
+    if (!there || !(error instanceof LabError)) throw error;
+    note(`cannot ask the archive, using ${there.path}`);
+    return there.path;
+  }
 }

@@ -1,9 +1,9 @@
 // A booted guest: its disks, its lanes, the way it ends.
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { cacheDir } from "./cache.ts";
+import { passingDir } from "./cache.ts";
 import { host, LabError, note } from "./host.ts";
 import type { Kernel } from "./kernel.ts";
 import { Lane, Lanes, type Output, type Sent } from "./lane.ts";
@@ -50,7 +50,7 @@ export class Guest {
       programImage(program),
       scratchImage(),
     ]);
-    const dir = await mkdtemp(join(cacheDir, `guest-${process.pid}-`));
+    const dir = await passingDir();
     const [data, spare] = [join(dir, "data.img"), join(dir, "spare.img")];
     const guest = new Guest(kernel, options, dir, { root, program: programDisk, data, spare });
     try {
@@ -113,6 +113,22 @@ export class Guest {
   /** The same for the harness, which must get through when a story has taken all its lanes. */
   sendFirst(script: string): Promise<Sent> {
     return this.#forHarness.send(script);
+  }
+
+  /** Connects a terminal with the guest's console; the answer ends that. */
+  attach(input: NodeJS.ReadStream, output: NodeJS.WriteStream): () => void {
+    const { stdin, stdout } = this.#qemu?.child ?? {};
+    if (!stdin || !stdout) throw new LabError("the guest is not running");
+    const keys = (bytes: Buffer) => void stdin.write(bytes);
+    const screen = (bytes: Buffer) => void output.write(bytes);
+    if (input.isTTY) input.setRawMode(true);
+    input.on("data", keys);
+    stdout.on("data", screen);
+    return () => {
+      input.off("data", keys).pause();
+      stdout.off("data", screen);
+      if (input.isTTY) input.setRawMode(false);
+    };
   }
 
   get console(): string {

@@ -38,6 +38,20 @@ export class GuestVm extends Vm {
     return guest.ended.then((why) => `${why}\n${guest.console.slice(-4000)}`);
   }
 
+  /** Whoever sits at our terminal gets a shell on the guest's console. */
+  async shell(): Promise<number> {
+    const { columns, rows } = process.stdout;
+    const size = columns ? `stty columns ${columns} rows ${rows};` : "";
+    const tty = "</dev/ttyS0 >/dev/ttyS0 2>&1";
+    const ended = this.run(`(${size} TERM=linux exec setsid --ctty --wait bash -i) ${tty}`);
+    const detach = this.#guest.attach(process.stdin, process.stdout);
+    try {
+      return (await ended).status;
+    } finally {
+      detach();
+    }
+  }
+
   override pullThePlug(): Promise<void> {
     return this.#guest.kill();
   }

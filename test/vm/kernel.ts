@@ -3,8 +3,15 @@
 import { readdir } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
-import { newestVersion, packageNames, type Suite, SUITES, unpackPackages } from "./apt.ts";
-import { ageInHours, cacheDir, cached, keyOf, prune } from "./cache.ts";
+import {
+  forgetIndex,
+  newestVersion,
+  packageNames,
+  type Suite,
+  SUITES,
+  unpackPackages,
+} from "./apt.ts";
+import { cached, keyOf, prune, recall, remember } from "./cache.ts";
 import { host, LabError, note } from "./host.ts";
 import { CLOUD_KERNEL, newestKernel } from "./versions.ts";
 
@@ -21,7 +28,7 @@ export interface NoKernel {
   missing: string;
 }
 
-const CHOICE_LASTS_HOURS = 20;
+const CHOICE_LASTS_MS = 20 * 3_600_000;
 
 /** What stories may load, besides what these need. What the kernel has built in is not missed. */
 const MODULES = [
@@ -35,15 +42,30 @@ interface Choice {
   suite: Suite;
   package: string;
   version: string;
+  /** When, in milliseconds. */
+  asked: number;
 }
 
 /** Finds, downloads and unpacks the newest kernel of a line, unless the cache has it. */
 export async function prepareKernel(line: string): Promise<Kernel | NoKernel> {
   const choice = await choose(line);
-  if (!choice) {
-    const missing = `no suite of ${SUITES.join(", ")} has a ${line} kernel today`;
-    return { line, missing };
+  if (!choice) return noKernel(line);
+  try {
+    return await unpacked(line, choice);
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    note(`${choice.package} cannot be had, asking the archive again: ${error.message}`);
+    await forgetIndex();
+    const other = await ask(line);
+    return other ? unpacked(line, other) : noKernel(line);
   }
+}
+
+function noKernel(line: string): NoKernel {
+  return { line, missing: `no suite of ${SUITES.join(", ")} has a ${line} kernel today` };
+}
+
+async function unpacked(line: string, choice: Choice): Promise<Kernel> {
   const release = choice.package.replace("linux-image-", "");
   const key = keyOf(choice.package, choice.version, ...MODULES);
   const dir = await cached(`kernel-${line}-${key}`, (into) => unpackKernel(choice, release, into));
@@ -53,12 +75,12 @@ export async function prepareKernel(line: string): Promise<Kernel | NoKernel> {
 
 /** The archive is asked once a day; without a network yesterday's answer serves. */
 async function choose(line: string): Promise<Choice | undefined> {
-  const file = Bun.file(join(cacheDir, `choice-${line}.json`));
-  const known = (await file.exists()) ? ((await file.json()) as Choice) : undefined;
-  if (known && (await ageInHours(file.name!)) < CHOICE_LASTS_HOURS) return known;
+  const fact = `choice-${line}`;
+  const known = await recall<Choice>(fact);
+  if (known && Date.now() - known.asked < CHOICE_LASTS_MS) return known;
   try {
     const choice = await ask(line);
-    if (choice) await Bun.write(file, JSON.stringify(choice));
+    if (choice) await remember(fact, choice);
     return choice;
   } catch (error) {
     if (!known || !(error instanceof LabError)) throw error;
@@ -71,7 +93,8 @@ async function ask(line: string): Promise<Choice | undefined> {
   const suites: readonly Suite[] = line === "rc" ? ["experimental"] : SUITES;
   for (const suite of suites) {
     const name = newestKernel(await packageNames(suite, CLOUD_KERNEL), line);
-    if (name) return { suite, package: name, version: await newestVersion(suite, name) };
+    if (!name) continue;
+    return { suite, package: name, version: await newestVersion(suite, name), asked: Date.now() };
   }
   return undefined;
 }

@@ -1,14 +1,19 @@
 // Whether KVM runs our guests here. That /dev/kvm exists does not say so: only a boot does.
 
 import { accessSync, constants } from "node:fs";
-import { join } from "node:path";
-import { cacheDir } from "./cache.ts";
+import { recall, remember } from "./cache.ts";
 import { Guest } from "./guest.ts";
 import { note } from "./host.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** With KVM a guest is ready in a second or two; where KVM does not work it never is. */
 const PROBE_SECONDS = 10;
+
+interface Fact {
+  /** This boot of this machine. */
+  machine: string;
+  works: boolean;
+}
 
 /** Tries it once for each boot of this machine. */
 export async function kvmWorks(kernel: Kernel): Promise<boolean> {
@@ -18,11 +23,10 @@ export async function kvmWorks(kernel: Kernel): Promise<boolean> {
     return false;
   }
   const machine = (await Bun.file("/proc/sys/kernel/random/boot_id").text()).trim();
-  const file = Bun.file(join(cacheDir, "kvm.json"));
-  const known = (await file.exists()) ? ((await file.json()) as Record<string, boolean>) : {};
-  if (known[machine] !== undefined) return known[machine];
+  const known = await recall<Fact>("kvm");
+  if (known?.machine === machine) return known.works;
   const works = await probe(kernel);
-  await Bun.write(file, JSON.stringify({ [machine]: works }));
+  await remember("kvm", { machine, works } satisfies Fact);
   note(works ? "guests run under KVM" : "KVM is here but runs no guest: emulating");
   return works;
 }

@@ -1,10 +1,11 @@
 // The machines stories run on: which kernels, prepared so that a story only has to boot.
 
 import { existsSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
-import { cacheDir, keyOf } from "./cache.ts";
+import { basename, resolve } from "node:path";
+import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
+import { keyOf, recall, remember } from "./cache.ts";
 import { GuestVm } from "./guest_vm.ts";
-import { note } from "./host.ts";
+import { LabError, note } from "./host.ts";
 import { HostVm } from "./host_vm.ts";
 import { type Kernel, type NoKernel, prepareKernel } from "./kernel.ts";
 import { kvmWorks } from "./kvm.ts";
@@ -20,8 +21,8 @@ export interface Machine {
   kernel: string;
   isHost: boolean;
   open: (memory?: number) => Promise<Vm>;
-  /** What `ublk features` prints there. */
-  features: () => Promise<string>;
+  /** The driver's feature bits; undefined while there is no program that could ask. */
+  features: () => Promise<bigint | undefined>;
 }
 
 export function kernelLines(): string[] {
@@ -40,7 +41,11 @@ export async function machines(): Promise<(Machine | NoKernel)[]> {
   return all;
 }
 
-export async function guestMachine(kernel: Kernel): Promise<Machine> {
+interface GuestMachine extends Machine {
+  open: (memory?: number) => Promise<GuestVm>;
+}
+
+export async function guestMachine(kernel: Kernel): Promise<GuestMachine> {
   await rootImage(kernel);
   await scratchImage();
   const kvm = await kvmWorks(kernel);
@@ -54,23 +59,32 @@ function hostMachine(): Machine {
 }
 
 /** Asked once for each kernel and each build of the program: it costs a boot. */
-async function features(kernel: Kernel, open: () => Promise<Vm>): Promise<string> {
-  if (!existsSync(program)) return "";
+async function features(kernel: Kernel, open: () => Promise<Vm>): Promise<bigint | undefined> {
+  if (!existsSync(program)) return undefined;
   const key = keyOf(basename(kernel.dir), await programImage(program));
-  const file = Bun.file(join(cacheDir, `features-${kernel.line}.json`));
-  const known = (await file.exists()) ? ((await file.json()) as Record<string, string>) : {};
-  if (known[key] !== undefined) return known[key];
+  const fact = `features-${kernel.line}`;
+  const known = await recall<{ key: string; bits: string }>(fact);
+  if (known?.key === key) return BigInt(known.bits);
   note(`asking ${kernel.release} for its features`);
-  const text = await ask(open);
-  await Bun.write(file, JSON.stringify({ [key]: text }));
-  return text;
+  const bits = await ask(open);
+  await remember(fact, { key, bits: String(bits) });
+  return bits;
 }
 
-async function ask(open: () => Promise<Vm>): Promise<string> {
+async function ask(open: () => Promise<Vm>): Promise<bigint> {
   const vm = await open();
   try {
-    return await vm.sh`ublk features`;
+    const printed = await vm.sh`ublk features`;
+    const bits = /features: (0x[0-9a-f]+)/.exec(printed)?.[1];
+    if (bits === undefined) throw new LabError(`ublk features printed no bits: ${printed}`);
+    return BigInt(bits);
   } finally {
     await vm.close();
   }
+}
+
+/** Those of the wanted features, named as in the kernel's header, that are not among the bits. */
+export function lacking(bits: bigint | undefined, wanted: readonly FeatureFlag[]): FeatureFlag[] {
+  const bit = (name: string) => 1n << BigInt(FEATURES.findIndex(({ flag }) => flag === name));
+  return bits === undefined ? [] : wanted.filter((name) => (bits & bit(name)) === 0n);
 }

@@ -1,14 +1,13 @@
-// bun run vm: runs stories, or one command, or a shell, in the laboratory.
+// bun run vm: tells stories, or runs one command or a shell, in the laboratory.
 
-import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { LabError, note } from "./host.ts";
+import type { GuestVm } from "./guest_vm.ts";
+import { LabError } from "./host.ts";
 import { prepareKernel } from "./kernel.ts";
 import { guestMachine, kernelLines, machines } from "./machines.ts";
-import type { Vm } from "./vm.ts";
 
-const USAGE = `bun run vm [NAME…]         run the stories whose file name contains a NAME; all by default
+const USAGE = `bun run vm [NAME…]         tell the stories whose file name contains a NAME; all by default
 bun run vm --list          name the stories
 bun run vm run 'COMMAND'   run a command in a fresh guest; its status becomes ours
 bun run vm shell           a shell in a fresh guest
@@ -16,18 +15,18 @@ bun run vm shell           a shell in a fresh guest
 --kernel LINE[,LINE]       7.2, 6.12, rc, …; also by UBLK_KERNELS (default: 7.2,6.12)
 UBLK_LAB=host              tell the stories to this machine's own kernel; needs root`;
 
-interface Asked {
-  words: string[];
-  list: boolean;
-}
+/** Stories watch their own time; what `bun test` would do when it runs out is worse. */
+const NO_TIMEOUT_MS = 3_600_000;
+const RUN_SECONDS = 24 * 3600;
 
-function parse(args: string[]): Asked {
-  const asked: Asked = { words: [], list: false };
+function parse(args: string[]): { words: string[]; list: boolean } {
+  const asked = { words: [] as string[], list: false };
   const rest = [...args];
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
-    const [name, value] = arg.split("=");
+    const [option, value] = arg.split("=");
     if (arg === "--list") asked.list = true;
-    else if (name === "--kernel") process.env["UBLK_KERNELS"] = value ?? rest.shift() ?? "";
+    else if (option === "--kernel") process.env["UBLK_KERNELS"] = value ?? rest.shift() ?? "";
+    else if (arg === "--") asked.words.push(...rest.splice(0));
     else if (arg.startsWith("-")) throw new LabError(`unknown option ${arg}\n${USAGE}`);
     else asked.words.push(arg);
   }
@@ -38,18 +37,19 @@ async function main(): Promise<number> {
   const { words, list } = parse(process.argv.slice(2));
   if (words[0] === "run") return runOne(words.slice(1).join(" "));
   if (words[0] === "shell") return shell();
-  const stories = (await readdir(import.meta.dir)).filter((name) => name.endsWith(".story.ts"));
-  const chosen = stories
-    .toSorted()
-    .filter((name) => !words.length || words.some((w) => name.includes(w)));
-  if (list) {
-    for (const name of chosen) console.log(name.replace(".story.ts", ""));
-    return 0;
-  }
-  if (chosen.length === 0) throw new LabError(`no story is called ${words.join(" or ")}`);
+  const named = (name: string) => words.length === 0 || words.some((word) => name.includes(word));
+  const files = (await readdir(import.meta.dir)).filter((name) => name.endsWith(".story.ts"));
+  const stories = files.map((name) => name.replace(".story.ts", "")).filter(named);
+  if (stories.length === 0) throw new LabError(`no story is called ${words.join(" or ")}`);
+  if (!list) return tell(stories.toSorted());
+  for (const name of stories.toSorted()) console.log(name);
+  return 0;
+}
+
+async function tell(stories: string[]): Promise<number> {
   await machines(); // what takes long is done once, and not inside a test
-  const paths = chosen.map((name) => `./${join("test/vm", name)}`);
-  const child = Bun.spawn(["bun", "test", "--timeout", "1200000", ...paths], {
+  const paths = stories.map((name) => `./${join("test/vm", name)}.story.ts`);
+  const child = Bun.spawn([process.execPath, "test", `--timeout=${NO_TIMEOUT_MS}`, ...paths], {
     cwd: join(import.meta.dir, "../.."),
     env: process.env,
     stdio: ["ignore", "inherit", "inherit"],
@@ -58,7 +58,7 @@ async function main(): Promise<number> {
 }
 
 /** A guest with the first of the kernels that were asked for. */
-async function freshGuest(): Promise<Vm> {
+async function freshGuest(): Promise<GuestVm> {
   const kernel = await prepareKernel(kernelLines()[0] ?? "");
   if ("missing" in kernel) throw new LabError(kernel.missing);
   return (await guestMachine(kernel)).open();
@@ -67,14 +67,22 @@ async function freshGuest(): Promise<Vm> {
 async function runOne(command: string): Promise<number> {
   if (command === "") throw new LabError(`run what?\n${USAGE}`);
   const vm = await freshGuest();
-  vm.patience = 3600;
-  const result = await vm.live(command);
-  await vm.close();
-  return result.status;
+  vm.patience = RUN_SECONDS;
+  try {
+    return (await vm.live(command)).status;
+  } finally {
+    await vm.close();
+  }
 }
 
 async function shell(): Promise<number> {
-  throw new LabError("not yet");
+  const vm = await freshGuest();
+  vm.patience = RUN_SECONDS;
+  try {
+    return await vm.shell();
+  } finally {
+    await vm.close();
+  }
 }
 
 try {
@@ -84,5 +92,3 @@ try {
   console.error(`error: ${error.message}`);
   process.exitCode = 1;
 }
-void existsSync;
-void note;

@@ -1,7 +1,10 @@
 // The Debian packages the laboratory takes its programs from: looked for, installed when root.
 
 import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { cacheDir } from "./cache.ts";
 import { host, hostShown, LabError, note } from "./host.ts";
+import { exclusively } from "./lock.ts";
 
 /** Run on the host. */
 const TOOLS = ["qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "util-linux"];
@@ -38,7 +41,7 @@ export async function guestPackages(): Promise<Map<string, string>> {
   const wanted = [...TOOLS, ...GUEST_PACKAGES];
   let absent = missing(wanted, await installed(wanted));
   if (absent.length > 0) {
-    await install(absent);
+    await exclusively(join(cacheDir, "lock"), () => install(absent));
     absent = missing(wanted, await installed(wanted));
   }
   if (absent.length > 0) throw lacking(absent);
