@@ -1,0 +1,53 @@
+/** The end of a device: aborts that find the server idle, and aborts that find it at work. */
+
+import { expect, test } from "bun:test";
+import { Guest } from "./guest.ts";
+import { EINVAL } from "./errno.ts";
+import { inTurns } from "./pieces.ts";
+import { story } from "./seeds.ts";
+import { loopAt } from "./targets.ts";
+import { KiB, World, type WorldOptions } from "./world.ts";
+
+const PATH = import.meta.path;
+const SIZE = 256 * KiB;
+
+function quiesceSometime(options: Pick<WorldOptions, "seed" | "attach">): void {
+  const world = new World({ ...options, queues: 2, fileSize: SIZE });
+  Object.assign(world.disk.faults, { short: 0.1, again: 0.1 });
+  const mayFail = false;
+  const guest = new Guest(world, {
+    ...{ size: SIZE, count: 1000, outstanding: 12, maxSectors: 64, mayFail },
+  });
+  const after = world.random.int(200);
+  let quiesced = false;
+  world.sources.push({
+    ready: () => (!quiesced && guest.count.ended >= after && world.driver.canQuiesce() ? 1 : 0),
+    fire: () => {
+      quiesced = true;
+      world.driver.quiesce();
+    },
+  });
+  expect(world.run()).toBe(0);
+  expect(quiesced).toBe(true);
+  expect(guest.finished()).toBe(false);
+}
+
+story("a quiesced device: what is in our hands is finished, then we leave", PATH, (seed) => {
+  quiesceSometime({ seed, attach: loopAt(0) });
+});
+
+story("coroutines are finished too before we leave", PATH, (seed) => {
+  quiesceSometime({ seed, attach: () => inTurns() });
+});
+
+test("a stopped device that is idle lets the thread go", () => {
+  const world = new World({ seed: 1, attach: loopAt(0), queues: 2 });
+  expect(world.run()).toBe(0);
+  expect(world.driver.count).toEqual({ arrived: 0, committed: 0 });
+});
+
+test("a driver that refuses a command ends the thread with its errno", () => {
+  const world = new World({ seed: 1, attach: loopAt(0) });
+  world.driver.refusal = -EINVAL;
+  expect(world.run()).toBe(-EINVAL);
+});

@@ -1,0 +1,19 @@
+/** What the simulated kernel answers with. */
+
+import { constants } from "node:os";
+
+export const {
+  EINTR,
+  EIO,
+  EBADF,
+  EAGAIN,
+  ENOMEM,
+  EACCES,
+  EFAULT,
+  EBUSY,
+  EEXIST,
+  ENODEV,
+  EINVAL,
+  ENOSPC,
+  EOPNOTSUPP,
+} = constants.errno;

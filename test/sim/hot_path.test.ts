@@ -1,0 +1,40 @@
+/** A million requests through the hot path, and the collector has nothing to do. */
+
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+
+interface Heard {
+  /** Collections between BEGIN and END. */
+  collections: number;
+  /** KiB that the heap grew meanwhile. */
+  grown: number;
+}
+
+/** Runs hot_path.ts with the collector's log switched on. */
+function listen(target: string): Heard {
+  const child = Bun.spawnSync([process.execPath, join(import.meta.dir, "hot_path.ts"), target], {
+    env: { ...process.env, BUN_JSC_logGC: "1" },
+  });
+  const log = child.stderr.toString();
+  const [before = "", rest = ""] = log.split("BEGIN\n");
+  const [during = "", after = ""] = rest.split("END\n");
+  expect(child.exitCode, log).toBe(0);
+  const swept = [...before.matchAll(/Full sweep: \d+kb => (\d+)kb/g)].at(-1);
+  const found = /START M (\d+)kb => FullCollection/.exec(after);
+  return {
+    collections: during.match(/START M/g)?.length ?? 0,
+    grown: Number(found?.[1]) - Number(swept?.[1]),
+  };
+}
+
+const SLACK = 200; // KiB, where one small object a request would be 16 MiB at the least
+
+test.each(["loop", "null"])("a million requests to the %s target allocate nothing", (target) => {
+  const { collections, grown } = listen(target);
+  expect(collections).toBe(0);
+  expect(grown).toBeLessThan(SLACK);
+});
+
+test("a target that allocates one object a request is found out", () => {
+  expect(listen("wasteful").collections).toBeGreaterThan(0);
+});

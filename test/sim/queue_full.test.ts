@@ -1,0 +1,59 @@
+/** A submission queue that is full, and a kernel that takes little or nothing of it. */
+
+import { expect, test } from "bun:test";
+import { PIECES_MAX } from "../../src/target/target.ts";
+import { READ } from "./driver.ts";
+import { EAGAIN, EBUSY, EINTR } from "./errno.ts";
+import { Guest } from "./guest.ts";
+import { inPieces } from "./pieces.ts";
+import { Random } from "./random.ts";
+import type { Intake } from "./ring.ts";
+import { story } from "./seeds.ts";
+import { KiB, World } from "./world.ts";
+
+const PATH = import.meta.path;
+const SIZE = 256 * KiB;
+const attach = () => inPieces();
+
+/** Takes nothing, something or all; says now and then that it is busy. */
+function reluctant(random: Random): Intake {
+  return (queued) => {
+    if (random.chance(0.2)) return -random.pick([EAGAIN, EBUSY, EINTR]);
+    return random.chance(0.5) ? queued : random.int(queued + 1);
+  };
+}
+
+story("no commit is lost, however full the queue and however slow the kernel", PATH, (seed) => {
+  const intake = reluctant(new Random(seed));
+  const world = new World({ seed, attach, fileSize: SIZE, depth: 8, intake });
+  const guest = new Guest(world, {
+    ...{ size: SIZE, count: 300, outstanding: 12, maxSectors: 64, mayFail: true },
+  });
+  expect(world.run()).toBe(0);
+  expect(guest.finished()).toBe(true);
+  expect(world.driver.count.committed).toBe(world.driver.count.arrived);
+});
+
+test("a request whose SQEs cannot be queued is committed with an error", () => {
+  let open = true;
+  const intake: Intake = (queued) => (open ? queued : -EBUSY);
+  const world = new World({ seed: 1, attach, fileSize: SIZE, depth: 4, intake });
+  // While the requests are looked at the kernel takes nothing; afterwards it does again.
+  const fire = world.driver.fire.bind(world.driver);
+  world.driver.fire = () => {
+    fire();
+    open = false;
+  };
+  const check = world.check.bind(world);
+  let turns = 0;
+  world.check = () => {
+    check();
+    if (++turns % 5 === 0) open = true;
+  };
+  const sectors = PIECES_MAX * 8;
+  const asked = [0, 1, 2, 3].map((at) => world.ask({ op: READ, flags: 0, sector: at, sectors }));
+  expect(world.run()).toBe(0);
+  const results = asked.map(({ result }) => result);
+  expect(results.every((result) => result === 0 || result === -EAGAIN)).toBe(true);
+  expect(results).toContain(-EAGAIN);
+});
