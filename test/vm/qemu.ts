@@ -29,7 +29,8 @@ const KERNEL_ARGUMENTS = [
   ...["console=ttyS0", "quiet", "loglevel=4", "panic=-1", "oops=panic", "net.ifnames=0"],
   ...["mitigations=off", "tsc=reliable", "no_timer_check", "random.trust_cpu=on"],
   ...["cryptomgr.notests", "audit=0", "apparmor=0", "init_on_alloc=0", "nmi_watchdog=0"],
-  ...["lpj=10000000", "maxcpus=1"], // guest/init says why
+  ...["lpj=10000000"],
+  ...["maxcpus=1", "noreplace-smp"], // guest/init brings the others up, and says why so late
 ];
 
 function machine(kvm: boolean): string[] {
