@@ -15,6 +15,7 @@ export const {
   EEXIST,
   ENODEV,
   EINVAL,
+  ENOBUFS,
   ENOSPC,
   EROFS,
   ETIMEDOUT,

@@ -2,12 +2,23 @@
 /** The io_uring UAPI as the queue uses it (include/uapi/linux/io_uring.h), and the ring seam. */
 
 export const IORING_OP_FSYNC = 3;
+export const IORING_OP_READ_FIXED = 4;
+export const IORING_OP_WRITE_FIXED = 5;
 export const IORING_OP_FALLOCATE = 17;
 export const IORING_OP_READ = 22;
 export const IORING_OP_WRITE = 23;
 export const IORING_OP_URING_CMD = 46;
 
-export const IOSQE_FIXED_FILE = 1 << 0;
+const IOSQE_FIXED_FILE = 1 << 0;
+export const IOSQE_IO_LINK = 1 << 2;
+export const IOSQE_BUFFER_SELECT = 1 << 5;
+export const IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
+/** In the op flags of IORING_OP_URING_CMD. */
+export const IORING_URING_CMD_MULTISHOT = 1 << 1;
+/** In a CQE's flags: more completions will come; the buffer has room left; whose buffer it is. */
+export const IORING_CQE_F_MORE = 1 << 1;
+export const IORING_CQE_F_BUF_MORE = 1 << 4;
+export const IORING_CQE_BUFFER_SHIFT = 16;
 export const IORING_FSYNC_DATASYNC = 1 << 0;
 /** include/uapi/linux/fs.h */
 export const RWF_DSYNC = 0x2;
@@ -28,6 +39,7 @@ export const SQE_CMD = 12;
 
 export const CQE_WORDS = 4;
 export const CQE_RES = 2;
+export const CQE_FLAGS = 3;
 
 const TWO_32 = 2 ** 32;
 
@@ -47,6 +59,8 @@ export interface Ring {
   nextSqe(): number;
   /** As `nextSqe`, but never takes the last `reserved` places: they are kept for commits. */
   nextSqeKeeping(reserved: number): number;
+  /** Whether `count` SQEs can follow each other in one submission; submits to make it so. */
+  roomFor(count: number, reserved: number): boolean;
   /** Submits what is queued, without waiting. 0 or -errno. */
   submit(): number;
   /** Submits what is queued and sleeps until a completion is there. 0 or -errno. */
@@ -56,6 +70,7 @@ export interface Ring {
   cqSlot(): number;
   cqMeta(): number;
   cqRes(): number;
+  cqFlags(): number;
   cqAdvance(): void;
 }
 
@@ -72,8 +87,10 @@ export function prepRw(
   address: number,
   length: number,
   opFlags: number,
+  bufferIndex: number,
+  sqeFlags: number,
 ): void {
-  sqes[sqe + SQE_OPCODE_FLAGS] = opcode | (IOSQE_FIXED_FILE << 8);
+  sqes[sqe + SQE_OPCODE_FLAGS] = opcode | ((IOSQE_FIXED_FILE | sqeFlags) << 8);
   sqes[sqe + SQE_FD] = file;
   sqes[sqe + SQE_OFF] = fileOffset;
   sqes[sqe + SQE_OFF + 1] = fileOffset / TWO_32;
@@ -81,7 +98,7 @@ export function prepRw(
   sqes[sqe + SQE_ADDR + 1] = address / TWO_32;
   sqes[sqe + SQE_LEN] = length;
   sqes[sqe + SQE_OP_FLAGS] = opFlags;
-  sqes[sqe + SQE_BUF_INDEX] = 0;
+  sqes[sqe + SQE_BUF_INDEX] = bufferIndex;
   sqes[sqe + SQE_FILE_INDEX] = 0;
   // What a command left here would be attributes of a read (IORING_RW_ATTR_FLAG_PI, Linux 6.13).
   sqes[sqe + SQE_CMD] = 0;
@@ -90,9 +107,31 @@ export function prepRw(
   sqes[sqe + SQE_CMD + 3] = 0;
 }
 
-/** IORING_OP_URING_CMD on a registered file; the caller fills the command area. */
-export function prepCommand(sqes: Int32Array, sqe: number, file: number, cmdOp: number): void {
-  prepRw(sqes, sqe, IORING_OP_URING_CMD, file, cmdOp, 0, 0, 0);
+/**
+ * IORING_OP_URING_CMD on a registered file; the caller fills the command area. `address` and
+ * `length` are the SQE's own, which only some commands look at.
+ */
+export function prepCommand(
+  sqes: Int32Array,
+  sqe: number,
+  file: number,
+  cmdOp: number,
+  address: number,
+  length: number,
+): void {
+  prepRw(sqes, sqe, IORING_OP_URING_CMD, file, cmdOp, address, length, 0, 0, 0);
+}
+
+/** A command that goes on completing, into buffers of group `group`. */
+export function makeMultishot(sqes: Int32Array, sqe: number, group: number): void {
+  sqes[sqe + SQE_OPCODE_FLAGS]! |= IOSQE_BUFFER_SELECT << 8;
+  sqes[sqe + SQE_OP_FLAGS] = IORING_URING_CMD_MULTISHOT;
+  sqes[sqe + SQE_BUF_INDEX] = group;
+}
+
+/** No completion unless it failed. */
+export function skipSuccess(sqes: Int32Array, sqe: number): void {
+  sqes[sqe + SQE_OPCODE_FLAGS]! |= IOSQE_CQE_SKIP_SUCCESS << 8;
 }
 
 export function setUserData(sqes: Int32Array, sqe: number, slot: number, meta: number): void {

@@ -4,7 +4,7 @@
 import { ptr } from "bun:ffi";
 import { wordsAt } from "./arena.ts";
 import { EAGAIN, EBUSY, EINTR, SysError } from "./errno.ts";
-import { CQE_RES, CQE_WORDS, type Ring, SQE_WORDS } from "./io_uring.ts";
+import { CQE_FLAGS, CQE_RES, CQE_WORDS, type Ring, SQE_WORDS } from "./io_uring.ts";
 import * as libc from "./libc.ts";
 import { enter, register, setup } from "./liburing.ts";
 
@@ -24,6 +24,10 @@ export const QUEUE_RING_FLAGS = [
 const IORING_ENTER_GETEVENTS = 1 << 0;
 const IORING_ENTER_EXT_ARG = 1 << 3;
 const IORING_REGISTER_FILES = 2;
+const IORING_REGISTER_BUFFERS2 = 15;
+const IORING_RSRC_REGISTER_SPARSE = 1 << 0;
+const IORING_REGISTER_PBUF_RING = 22;
+const IOU_PBUF_RING_INC = 2;
 const IORING_OFF_SQES = 0x10000000;
 const PARAMS_WORDS = 30;
 /** struct io_uring_params: the members that the kernel answers with, in words. */
@@ -94,15 +98,41 @@ export class KernelRing implements Ring {
     if (result < 0) throw new SysError({ op: "io_uring_register FILES", errno: -result });
   }
 
+  /** A sparse table of `count` buffers, for the driver to put requests into. */
+  registerSparseBuffers(count: number): void {
+    // struct io_uring_rsrc_register: nr, flags, resv2, data, tags
+    const words = new Int32Array(new ArrayBuffer(32)); // once
+    words[0] = count;
+    words[1] = IORING_RSRC_REGISTER_SPARSE;
+    const result = register(this.#fd, IORING_REGISTER_BUFFERS2, ptr(words), 32);
+    if (result < 0) throw new SysError({ op: "io_uring_register BUFFERS2", errno: -result }); // once
+  }
+
+  /** Buffers that multishot commands fill piece by piece: `entries` at most, ring at `address`. */
+  registerBufferRing(address: number, entries: number, group: number): void {
+    // struct io_uring_buf_reg: ring_addr, ring_entries, bgid, flags, resv
+    const words = new Int32Array(new ArrayBuffer(40)); // once
+    words[0] = address;
+    words[1] = address / 2 ** 32;
+    words[2] = entries;
+    words[3] = group | (IOU_PBUF_RING_INC << 16);
+    const result = register(this.#fd, IORING_REGISTER_PBUF_RING, ptr(words), 1);
+    if (result < 0) throw new SysError({ op: "io_uring_register PBUF_RING", errno: -result }); // once
+  }
+
   nextSqe(): number {
     return this.nextSqeKeeping(0);
   }
 
+  roomFor(count: number, reserved: number): boolean {
+    const limit = this.entries - reserved - count;
+    if (this.#queued() <= limit) return true;
+    this.#enter(0, 0);
+    return this.#queued() <= limit;
+  }
+
   nextSqeKeeping(reserved: number): number {
-    if (this.#queued() >= this.entries - reserved) {
-      this.#enter(0, 0);
-      if (this.#queued() >= this.entries - reserved) return -1;
-    }
+    if (!this.roomFor(1, reserved)) return -1;
     const sqe = (this.#tail & this.#sqMask) * this.#stride;
     this.#tail = (this.#tail + 1) | 0;
     return sqe;
@@ -160,6 +190,10 @@ export class KernelRing implements Ring {
 
   cqRes(): number {
     return this.#cqes[(this.#cqe & this.#cqMask) * CQE_WORDS + CQE_RES]!;
+  }
+
+  cqFlags(): number {
+    return this.#cqes[(this.#cqe & this.#cqMask) * CQE_WORDS + CQE_FLAGS]!;
   }
 
   cqAdvance(): void {

@@ -79,6 +79,7 @@ function check(result: number | bigint, op: string, subject?: string): number {
 export const O_RDONLY = 0o0;
 export const O_RDWR = 0o2;
 export const O_EXCL = 0o200;
+export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 /** Other machines have another value here: x86 0o40000, arm64 0o200000. */
 export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;

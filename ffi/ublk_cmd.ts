@@ -37,14 +37,24 @@ export type CtrlName = keyof typeof CTRL;
 /** IO commands, for /dev/ublkcN. */
 export const UBLK_U_IO_FETCH_REQ = iowrIo(0x20);
 export const UBLK_U_IO_COMMIT_AND_FETCH_REQ = iowrIo(0x21);
+export const UBLK_U_IO_NEED_GET_DATA = iowrIo(0x22);
+export const UBLK_U_IO_REGISTER_IO_BUF = iowrIo(0x23);
+export const UBLK_U_IO_UNREGISTER_IO_BUF = iowrIo(0x24);
+export const UBLK_U_IO_PREP_IO_CMDS = iowrIo(0x25);
+export const UBLK_U_IO_COMMIT_IO_CMDS = iowrIo(0x26);
+export const UBLK_U_IO_FETCH_IO_CMDS = iowrIo(0x27);
 
 export const UBLK_IO_RES_OK = 0;
+export const UBLK_IO_RES_NEED_GET_DATA = 1;
 export const UBLK_IO_RES_ABORT = -19; // -ENODEV
 
 export const UBLKSRV_CMD_BUF_OFFSET = 0;
+export const UBLKSRV_IO_BUF_OFFSET = 0x80000000;
 export const UBLK_MAX_QUEUE_DEPTH = 4096;
 export const UBLK_MAX_NR_QUEUES = 4096;
 export const UBLK_IO_BUF_BITS = 25; // one request is 32 MiB at the most
+export const UBLK_TAG_OFF = 25;
+export const UBLK_QID_OFF = 41;
 
 export const UBLK_IO_OP_READ = 0;
 export const UBLK_IO_OP_WRITE = 1;
@@ -55,6 +65,15 @@ export const UBLK_IO_OP_WRITE_ZEROES = 5;
 /** Bits of an iod's op_flags. */
 export const UBLK_IO_F_FUA = 1 << 13;
 export const UBLK_IO_F_NOUNMAP = 1 << 15;
+export const UBLK_IO_F_NEED_REG_BUF = 1 << 17;
+
+/** Flags of struct ublk_auto_buf_reg, which travels in an SQE's address: index | flags << 16. */
+export const UBLK_AUTO_BUF_REG_FALLBACK = 1 << 0;
+export const UBLK_AUTO_BUF_REG_FLAGS_SHIFT = 16;
+
+/** Flags of struct ublk_batch_io. */
+export const UBLK_BATCH_F_HAS_BUF_ADDR = 1 << 1;
+export const UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK = 1 << 2;
 
 export const UBLK_ATTR_READ_ONLY = 1 << 0;
 export const UBLK_ATTR_ROTATIONAL = 1 << 1;
@@ -64,6 +83,8 @@ export const UBLK_ATTR_FUA = 1 << 3;
 export const UBLK_PARAM_TYPE_BASIC = 1 << 0;
 export const UBLK_PARAM_TYPE_DISCARD = 1 << 1;
 export const UBLK_PARAM_TYPE_DEVT = 1 << 2;
+export const UBLK_PARAM_TYPE_DMA_ALIGN = 1 << 4;
+export const UBLK_PARAM_TYPE_SEGMENT = 1 << 5;
 
 /** UBLK_F_ flags by bit number. The short name is what ublksrv's `list` prints. */
 export const FEATURES = [
@@ -144,13 +165,25 @@ export const ublkParamDevt = struct("ublk_param_devt", 16, {
   disk_minor: u32(12),
 });
 
-/** As far as we fill it; the driver takes a shorter `len` and leaves the rest at zero. */
-export const ublkParams = struct("ublk_params", 80, {
+export const ublkParamDmaAlign = struct("ublk_param_dma_align", 8, {
+  alignment: u32(0),
+});
+
+export const ublkParamSegment = struct("ublk_param_segment", 16, {
+  seg_boundary_mask: u64(0),
+  max_segment_size: u32(8),
+  max_segments: u16(12),
+});
+
+/** Without the members for zones and integrity; an older driver takes what it knows of it. */
+export const ublkParams = struct("ublk_params", 152, {
   len: u32(0),
   types: u32(4),
   basic: member(8, ublkParamBasic),
   discard: member(40, ublkParamDiscard),
   devt: member(60, ublkParamDevt),
+  dma: member(108, ublkParamDmaAlign),
+  seg: member(120, ublkParamSegment),
 });
 
 /** struct ublksrv_io_desc, as 32-bit words: the queue reads it without decoding. */
@@ -164,5 +197,12 @@ export const IOD_START_SECTOR = 2;
 export const IO_CMD_QID_TAG = 0;
 export const IO_CMD_RESULT = 1;
 export const IO_CMD_ADDR = 2;
+
+/** struct ublk_batch_io: flags share the first word with q_id, elem_bytes the second with nr_elem. */
+export const BATCH_QID_FLAGS = 0;
+export const BATCH_NR_ELEM_BYTES = 1;
+/** struct ublk_elem_header, followed by the buffer's address where the flags say so. */
+export const ELEM_SIZE = 8;
+export const ELEM_SIZE_WITH_ADDR = 16;
 
 export type DevInfo = ReturnType<typeof ublksrvCtrlDevInfo.decode>;

@@ -76,6 +76,8 @@ export default defineTarget<LoopConfig>({
         fua: true,
         discardGranularity: file.discardGranularity,
         writeZeroes: file.discardGranularity > 0,
+        touchesBytes: false,
+        memoryAlignment: file.memoryAlignment,
         threads: "any",
         report: {
           backing_file: config.backing_file,

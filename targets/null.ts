@@ -1,7 +1,7 @@
 /** A disk that forgets what is written and reads zeros. */
 
 import { parseSize, UsageError } from "../src/target/parse.ts";
-import { defineTarget, type Disk, OP_READ, OP_WRITE } from "../src/target/target.ts";
+import { defineTarget, type Disk, OP_READ, OP_WRITE, QUEUED } from "../src/target/target.ts";
 
 interface NullConfig {
   size: number;
@@ -44,6 +44,8 @@ export default defineTarget<NullConfig>({
       fua: false,
       discardGranularity: SECTOR,
       writeZeroes: true,
+      touchesBytes: false,
+      memoryAlignment: 1,
       threads: "any",
       report: config.fill ? {} : { fill: false },
     };
@@ -54,8 +56,9 @@ export default defineTarget<NullConfig>({
     return {
       queueIo(io) {
         if (io.op === OP_READ) {
-          if (fill) io.zeroBytes(0, io.length);
-          return io.length;
+          if (!fill) return io.length;
+          io.zeroBytes(0, io.length);
+          return QUEUED;
         }
         return io.op === OP_WRITE ? io.length : 0;
       },

@@ -14,8 +14,8 @@ import {
   type OptionTable,
   parseId,
   parseOptions,
-  type SwitchDef,
 } from "./options.ts";
+import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
 
 /** The driver's limits: UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, and a request's 32 MiB. */
@@ -24,12 +24,7 @@ const DEPTH_MAX = 4096;
 const IO_BYTES_MAX = 32 << 20;
 const PAGE = 4096;
 
-const COMP_IN_TASK: SwitchDef = {
-  type: "boolean",
-  alias: "u",
-  takesBit: true,
-  description: "ask for URING_CMD_COMP_IN_TASK (the driver always has it)",
-};
+const THREADS_MAX = 4096;
 
 const OPTIONS: OptionTable = {
   type: { type: "string", alias: "t", valueHint: "TYPE", description: "what kind of disk" },
@@ -46,12 +41,17 @@ const OPTIONS: OptionTable = {
     valueHint: "N",
     description: "requests a queue (default 128)",
   },
+  threads: {
+    type: "string",
+    valueHint: "N",
+    description: "serving threads (default: one a queue)",
+  },
   "max-io-buf-bytes": {
     type: "string",
     valueHint: "SIZE",
     description: "largest request (default 512K)",
   },
-  "comp-in-task": COMP_IN_TASK,
+  ...MODE_OPTIONS,
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
   json: JSON_OPTION,
 };
@@ -100,14 +100,18 @@ function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
   if (maxIoBytes < PAGE || maxIoBytes > IO_BYTES_MAX || maxIoBytes % PAGE !== 0) {
     throw new UsageError("--max-io-buf-bytes: give a multiple of 4K, from 4K to 32M");
   }
+  const queues = parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX);
+  const threads = parseCount("--threads", text("threads") ?? String(queues), 1, THREADS_MAX);
   return {
     target: target.name,
     config: target.configure(values),
     id: values["number"] === undefined ? -1 : parseId(text("number")!),
-    queues: parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX),
+    queues,
     depth: parseCount("--depth", text("depth") ?? "128", 1, DEPTH_MAX),
     maxIoBytes,
-    compInTask: values["comp-in-task"] !== false,
+    features: askedFeatures(values, threads > queues),
+    zeroCopyMin: zeroCopyMin(values),
+    threads: text("threads") === undefined ? 0 : threads,
   };
 }
 

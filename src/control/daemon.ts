@@ -13,12 +13,18 @@ import {
 import type { AnyTarget, OpenDisk } from "../target/target.ts";
 import { type Channel, KernelChannel } from "./command.ts";
 import * as device from "./device.ts";
-import { chooseFlags } from "./features.ts";
+import { type AskedFeatures, choose, flagBit, modeOf } from "./features.ts";
 import { encodeParams } from "./params.ts";
 import { isolate } from "./isolate.ts";
 import { isGone } from "./remove.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
-import type { QueuePlan, Thread, ThreadPlan } from "./threads.ts";
+import {
+  dealQueues,
+  type MappedQueue,
+  type MappedQueueShares,
+  type Thread,
+  type ThreadPlan,
+} from "./threads.ts";
 
 /** What `add` wants; plain data, as it crosses from the command line to the daemon. */
 export interface ServePlan {
@@ -29,7 +35,10 @@ export interface ServePlan {
   queues: number;
   depth: number;
   maxIoBytes: number;
-  compInTask: boolean;
+  features: AskedFeatures;
+  zeroCopyMin: number;
+  /** 0: one a queue. */
+  threads: number;
 }
 
 /** What only the process's entry can give: the targets and the Worker. */
@@ -80,6 +89,7 @@ class Server {
   readonly #disk: OpenDisk["disk"];
   #channel: Channel = new KernelChannel();
   #charFd = -1;
+  readonly #zeroFd = libc.open("/dev/zero", libc.O_RDONLY);
   #iods: { address: number; length: number }[] = [];
   #threads: Thread[] = [];
   /** We are the ones who end the device, so we also delete it. */
@@ -94,15 +104,21 @@ class Server {
 
   async start(): Promise<void> {
     const info = await this.#add();
-    await device.setParams(this.#channel, this.id, encodeParams(this.#disk, info.max_io_buf_bytes));
+    const params = encodeParams(this.#disk, info.max_io_buf_bytes, modeOf(info.flags));
+    await device.setParams(this.#channel, this.id, params);
     await appears(device.charDevice(this.id));
-    this.#charFd = libc.open(device.charDevice(this.id), libc.O_RDWR);
+    // O_NONBLOCK: io_uring then copies user-copy data at once instead of in a worker thread.
+    this.#charFd = libc.open(device.charDevice(this.id), libc.O_RDWR | libc.O_NONBLOCK);
     const queues = await this.#mapQueues(info);
+    const shares = dealQueues(queues, this.#threadCount(info));
     this.#refuseIfStopped();
-    const shares = this.#disk.threads === 1 ? [queues] : queues.map((queue) => [queue]);
-    this.#threads = shares.map((share) => this.#host.startThread(this.#threadPlan(info, share)));
+    this.#threads = shares.map((share, index) =>
+      this.#host.startThread(this.#threadPlan(info, share, index)),
+    );
     const tids = await Promise.all(this.#threads.map((thread) => thread.ready));
-    this.#remember(queues.map((_, queue) => tids[Math.min(queue, tids.length - 1)]!));
+    const serving = (queueId: number): number =>
+      shares.findIndex((share) => share.queues.some((queue) => queue.queueId === queueId));
+    this.#remember(queues.map((queue) => tids[serving(queue.queueId)]!));
     // A thread that ends now would leave START_DEV waiting for its queue.
     const death = Promise.race(this.#threads.map((thread) => thread.ended)).then(refuseStopped);
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
@@ -131,14 +147,14 @@ class Server {
       nr_hw_queues: plan.queues,
       queue_depth: plan.depth,
       max_io_buf_bytes: plan.maxIoBytes,
-      flags: chooseFlags(plan, offered),
+      flags: choose(plan.features, offered, this.#disk).flags,
     });
     this.id = info.dev_id;
     return info;
   }
 
-  async #mapQueues(info: DevInfo): Promise<QueuePlan[]> {
-    const queues: QueuePlan[] = [];
+  async #mapQueues(info: DevInfo): Promise<MappedQueue[]> {
+    const queues: MappedQueue[] = [];
     const stride = roundUp(UBLK_MAX_QUEUE_DEPTH * IOD_SIZE, PAGE_SIZE);
     const length = roundUp(info.queue_depth * IOD_SIZE, PAGE_SIZE);
     for (let queueId = 0; queueId < info.nr_hw_queues; queueId++) {
@@ -153,15 +169,29 @@ class Server {
     return queues;
   }
 
-  #threadPlan(info: DevInfo, queues: QueuePlan[]): ThreadPlan {
+  #threadCount(info: DevInfo): number {
+    if (this.#disk.threads === 1) return 1;
+    return this.#plan.threads === 0 ? info.nr_hw_queues : this.#plan.threads;
+  }
+
+  #threadPlan(info: DevInfo, share: MappedQueueShares, index: number): ThreadPlan {
+    const cpus = new Uint8Array(share.cpus[0]!.length);
+    for (const mask of share.cpus) mask.forEach((byte, at) => (cpus[at]! |= byte));
     return {
-      devId: this.id,
+      name: `ublk${this.id}q${index}`,
       target: this.#plan.target,
       config: this.#plan.config,
       disk: this.#disk,
-      charFd: this.#charFd,
-      maxIoBytes: info.max_io_buf_bytes,
-      queues,
+      cpus,
+      shape: {
+        mode: modeOf(info.flags),
+        batch: (info.flags & flagBit("UBLK_F_BATCH_IO")) !== 0n,
+        userCopy: (info.flags & flagBit("UBLK_F_USER_COPY")) !== 0n,
+        zeroCopyMin: this.#plan.zeroCopyMin,
+        maxIoBytes: info.max_io_buf_bytes,
+        queues: share.queues,
+        files: [this.#charFd, ...this.#disk.files, this.#zeroFd],
+      },
     };
   }
 

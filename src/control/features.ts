@@ -1,6 +1,8 @@
 /** What the driver offers, and what we ask of it: the only file that decides a UBLK_F_ flag. */
 
+import { EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
+import type { Disk } from "../target/target.ts";
 
 export function flagBit(flag: FeatureFlag): bigint {
   return 1n << BigInt(FEATURES.findIndex((feature) => feature.flag === flag));
@@ -15,14 +17,74 @@ export function flagWords(flags: bigint): string[] {
   return words;
 }
 
-/** What the user asked for, as far as it becomes flags. */
+/** How a device moves its data. */
+export const MODES = ["copy", "get-data", "user-copy", "zero-copy", "auto-zero-copy"] as const;
+export type Mode = (typeof MODES)[number];
+
+/** The flags that make a mode. */
+const MODE_FLAGS: Record<Mode, FeatureFlag[]> = {
+  copy: [],
+  "get-data": ["UBLK_F_NEED_GET_DATA"],
+  "user-copy": ["UBLK_F_USER_COPY"],
+  "zero-copy": ["UBLK_F_SUPPORT_ZERO_COPY", "UBLK_F_USER_COPY"],
+  "auto-zero-copy": ["UBLK_F_AUTO_BUF_REG", "UBLK_F_SUPPORT_ZERO_COPY"],
+};
+
+/** What the user asked for, as far as it becomes flags; plain data. */
 export interface AskedFeatures {
+  /** "zero-copy-best": the better of the two zero copies that the kernel has. */
+  mode: Mode | "zero-copy-best" | "choose";
+  batch: boolean;
   compInTask: boolean;
+  /** More threads than queues: the tags of one queue have different servers. */
+  splitQueues: boolean;
 }
 
-/** The flags for ADD_DEV: asked and offered. The driver adds those that it always has. */
-export function chooseFlags(asked: AskedFeatures, offered: bigint): bigint {
-  let flags = flagBit("UBLK_F_CMD_IOCTL_ENCODE");
-  if (asked.compInTask) flags |= flagBit("UBLK_F_URING_CMD_COMP_IN_TASK");
-  return flags & offered;
+export interface Chosen {
+  mode: Mode;
+  flags: bigint;
+}
+
+/**
+ * Asked, offered and what the disk is like, to mode and flags for ADD_DEV. The driver adds flags
+ * that it always has. Throws when what was asked for is not offered.
+ */
+export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chosen {
+  const mode = chooseMode(asked.mode, offered, disk);
+  const wanted: FeatureFlag[] = ["UBLK_F_CMD_IOCTL_ENCODE", ...MODE_FLAGS[mode]];
+  // A target that must see bytes gets at them by user copy, beside the registered buffer.
+  if (mode === "auto-zero-copy" && disk.touchesBytes) wanted.push("UBLK_F_USER_COPY");
+  if (asked.batch) wanted.push("UBLK_F_BATCH_IO");
+  if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
+  const lacking = wanted.filter((flag) => (offered & flagBit(flag)) === 0n);
+  if (lacking.length > 0) throw notOffered(asked.batch ? `batch, ${mode}` : mode, lacking);
+  if (asked.compInTask) wanted.push("UBLK_F_URING_CMD_COMP_IN_TASK");
+  return { mode, flags: wanted.reduce((flags, flag) => flags | flagBit(flag), 0n) };
+}
+
+/** Zero copy wins wherever data is real; a disk without files has nothing that it would save. */
+function chooseMode(asked: AskedFeatures["mode"], offered: bigint, disk: Disk): Mode {
+  const auto = (offered & flagBit("UBLK_F_AUTO_BUF_REG")) !== 0n;
+  if (asked === "zero-copy-best") return auto ? "auto-zero-copy" : "zero-copy";
+  if (asked !== "choose") return asked;
+  return auto && disk.files.length > 0 ? "auto-zero-copy" : "copy";
+}
+
+function notOffered(what: string, lacking: FeatureFlag[]): SysError {
+  return new SysError({
+    op: "choose mode",
+    errno: EOPNOTSUPP,
+    subject: what,
+    reason: `this kernel's driver lacks ${lacking.join(", ")}`,
+    hint: "ublk features shows what it has; without options the best mode is chosen",
+  });
+}
+
+/** The mode that a device's flags stand for, whoever made it. */
+export function modeOf(flags: bigint): Mode {
+  const has = (flag: FeatureFlag): boolean => (flags & flagBit(flag)) !== 0n;
+  if (has("UBLK_F_AUTO_BUF_REG")) return "auto-zero-copy";
+  if (has("UBLK_F_SUPPORT_ZERO_COPY")) return "zero-copy";
+  if (has("UBLK_F_USER_COPY")) return "user-copy";
+  return has("UBLK_F_NEED_GET_DATA") ? "get-data" : "copy";
 }

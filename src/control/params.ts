@@ -7,19 +7,24 @@ import {
   UBLK_ATTR_VOLATILE_CACHE,
   UBLK_PARAM_TYPE_BASIC,
   UBLK_PARAM_TYPE_DISCARD,
-  ublkParamDiscard,
+  UBLK_PARAM_TYPE_DMA_ALIGN,
   ublkParams,
 } from "../../ffi/ublk_cmd.ts";
 import type { Disk } from "../target/target.ts";
+import type { Mode } from "./features.ts";
 
 const SECTOR_BITS = 9;
 /** What the kernel's own loop device allows: a request's length is 32 bits of bytes. */
 const DISCARD_SECTORS_MAX = 0xffffffff >>> SECTOR_BITS;
 
 /** struct ublk_params for SET_PARAMS. `maxIoBytes` is what ADD_DEV answered. */
-export function encodeParams(disk: Disk, maxIoBytes: number): Uint8Array<ArrayBuffer> {
+export function encodeParams(disk: Disk, maxIoBytes: number, mode: Mode): Uint8Array<ArrayBuffer> {
   const discards = disk.discardGranularity > 0;
-  const types = discards || disk.writeZeroes ? UBLK_PARAM_TYPE_DISCARD : 0;
+  // Only where the pages of a request go to the backing file unseen does their address matter.
+  const aligned = mode.endsWith("zero-copy") && disk.memoryAlignment > 1;
+  let types = UBLK_PARAM_TYPE_BASIC;
+  if (discards || disk.writeZeroes) types |= UBLK_PARAM_TYPE_DISCARD;
+  if (aligned) types |= UBLK_PARAM_TYPE_DMA_ALIGN;
   const discard = {
     // The driver refuses 0, also for a disk that only writes zeroes.
     discard_granularity: disk.discardGranularity || 1 << disk.blockBits,
@@ -28,8 +33,8 @@ export function encodeParams(disk: Disk, maxIoBytes: number): Uint8Array<ArrayBu
     max_discard_segments: 1,
   };
   return ublkParams.encode({
-    len: ublkParams.fields.discard.offset + ublkParamDiscard.size,
-    types: UBLK_PARAM_TYPE_BASIC | types,
+    len: ublkParams.size,
+    types,
     basic: {
       attrs: attributes(disk),
       logical_bs_shift: disk.blockBits,
@@ -39,7 +44,8 @@ export function encodeParams(disk: Disk, maxIoBytes: number): Uint8Array<ArrayBu
       max_sectors: maxIoBytes >>> SECTOR_BITS,
       dev_sectors: BigInt(disk.size / 2 ** SECTOR_BITS),
     },
-    ...(types === 0 ? {} : { discard }),
+    ...(types & UBLK_PARAM_TYPE_DISCARD ? { discard } : {}),
+    ...(aligned ? { dma: { alignment: disk.memoryAlignment - 1 } } : {}),
   });
 }
 

@@ -2,27 +2,64 @@
 
 import { EIO, type ErrorFacts, SysError } from "../../ffi/errno.ts";
 import type { Disk } from "../target/target.ts";
+import type { Mode } from "./features.ts";
 
-/** One queue, as the Worker that serves it is told of it. */
-export interface QueuePlan {
+/** A queue as this process has it. */
+export interface MappedQueue {
   queueId: number;
   depth: number;
-  /** Where this process has the queue's iods mapped. */
+  /** Where its iods are mapped. */
   iodsAddress: number;
   iodsLength: number;
   /** cpu_set_t of the CPUs whose requests come here. */
   cpus: Uint8Array;
 }
 
+/** The part of a queue that one thread serves: tags `firstTag`, `firstTag + tagStep`, … */
+export type ShareOfQueue = Omit<MappedQueue, "cpus"> & { firstTag: number; tagStep: number };
+
 /** All that a Worker needs; it crosses to it as a structured clone. */
 export interface ThreadPlan {
-  devId: number;
+  /** At most 15 bytes, for ps and top. */
+  name: string;
   target: string;
   config: unknown;
   disk: Disk;
-  charFd: number;
-  maxIoBytes: number;
-  queues: QueuePlan[];
+  cpus: Uint8Array;
+  shape: {
+    mode: Mode;
+    batch: boolean;
+    userCopy: boolean;
+    zeroCopyMin: number;
+    maxIoBytes: number;
+    queues: ShareOfQueue[];
+    /** Registered files: the char device, those of the disk, /dev/zero. */
+    files: number[];
+  };
+}
+
+/**
+ * Deals queues to threads: whole ones, or, where there are more threads than queues, every n-th
+ * tag of one.
+ */
+export function dealQueues(queues: MappedQueue[], threads: number): MappedQueueShares[] {
+  const perQueue = Math.max(1, Math.floor(threads / queues.length));
+  const count = Math.min(threads, queues.length * perQueue);
+  const shares = Array.from({ length: count }, (): MappedQueueShares => ({ cpus: [], queues: [] }));
+  for (let deal = 0; deal < queues.length * perQueue; deal++) {
+    const { cpus, ...queue } = queues[deal % queues.length]!;
+    const firstTag = Math.floor(deal / queues.length);
+    if (firstTag >= queue.depth) continue;
+    const share = shares[deal % count]!;
+    share.cpus.push(cpus);
+    share.queues.push({ ...queue, firstTag, tagStep: perQueue });
+  }
+  return shares.filter((share) => share.queues.length > 0);
+}
+
+export interface MappedQueueShares {
+  cpus: Uint8Array[];
+  queues: ShareOfQueue[];
 }
 
 /** What a Worker says. `ready` comes before it blocks for good, `failed` instead of ending well. */

@@ -11,7 +11,7 @@ import {
   getQueueAffinity,
   stateName,
 } from "./device.ts";
-import { flagWords } from "./features.ts";
+import { flagBit, flagWords, modeOf } from "./features.ts";
 import { readState } from "./state.ts";
 
 /** The schema of `--json`: names as in the UAPI where it has one. Sectors are 512 bytes. */
@@ -27,6 +27,10 @@ export interface DeviceView {
   max_io_buf_bytes: number;
   flags: number;
   flag_names: string[];
+  /** How data moves, which the flags decide: a name of `--mode`. */
+  mode: string;
+  /** Commands travel in batches. */
+  batch: boolean;
   logical_block_size: number;
   physical_block_size: number;
   dev_sectors: number;
@@ -69,6 +73,8 @@ export async function viewDevice(channel: Channel, id: number): Promise<DeviceVi
     max_io_buf_bytes: info.max_io_buf_bytes,
     flags: Number(info.flags),
     flag_names: flagWords(info.flags),
+    mode: modeOf(info.flags),
+    batch: (info.flags & flagBit("UBLK_F_BATCH_IO")) !== 0n,
     logical_block_size: 2 ** (basic.logical_bs_shift ?? 0),
     physical_block_size: 2 ** (basic.physical_bs_shift ?? 0),
     dev_sectors: Number(basic.dev_sectors ?? 0),

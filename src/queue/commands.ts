@@ -1,7 +1,7 @@
 // hot
 /** Getting work and returning it, one command a tag: FETCH_REQ and COMMIT_AND_FETCH_REQ. */
 
-import { prepCommand, type Ring, setUserData, SQE_CMD } from "../../ffi/io_uring.ts";
+import { prepCommand, type Ring, setUserData, skipSuccess, SQE_CMD } from "../../ffi/io_uring.ts";
 import {
   IO_CMD_ADDR,
   IO_CMD_QID_TAG,
@@ -10,35 +10,47 @@ import {
   IOD_OP_FLAGS,
   IOD_START_SECTOR,
   IOD_WORDS,
+  UBLK_IO_RES_NEED_GET_DATA,
+  UBLK_IO_RES_OK,
   UBLK_U_IO_COMMIT_AND_FETCH_REQ,
   UBLK_U_IO_FETCH_REQ,
+  UBLK_U_IO_NEED_GET_DATA,
+  UBLK_U_IO_REGISTER_IO_BUF,
+  UBLK_U_IO_UNREGISTER_IO_BUF,
 } from "../../ffi/ublk_cmd.ts";
-import { KIND_COMMAND, type QueueIo } from "./io.ts";
+import { KIND_COMMAND, KIND_REGISTER, KIND_UNREGISTER, type QueueIo, userMeta } from "./io.ts";
 
 /** The char device is the first registered file of every queue's ring. */
-const CHAR_DEVICE = 0;
+export const CHAR_DEVICE = 0;
 const SECTOR = 512;
 const TWO_32 = 2 ** 32;
 const OP_MASK = 0xff;
 
-export class TagCommands {
-  readonly #ring: Ring;
-  /** iods by queue id. The driver maps them read-only, so plain loads: an Atomics.load writes. */
-  readonly #iods: readonly (Int32Array | undefined)[];
+/** iods by queue id. The driver maps them read-only, so plain loads: an Atomics.load writes. */
+export type Iods = readonly (Int32Array | undefined)[];
 
-  constructor(ring: Ring, iods: readonly (Int32Array | undefined)[]) {
-    this.#ring = ring;
+/** How commands travel. How bytes travel is the business of the QueueIo. */
+export abstract class Commands {
+  protected readonly ring: Ring;
+  protected readonly ios: readonly QueueIo[];
+  readonly #iods: Iods;
+
+  constructor(ring: Ring, ios: readonly QueueIo[], iods: Iods) {
+    this.ring = ring;
+    this.ios = ios;
     this.#iods = iods;
   }
 
-  fetch(io: QueueIo): void {
-    this.#queue(io, UBLK_U_IO_FETCH_REQ, 0);
-  }
-
+  /** Queues the first commands; they leave with the first turn. */
+  abstract begin(): void;
+  /** A command came back: how many requests it brought, or -errno (-ENODEV: the end). */
+  abstract done(slot: number, res: number, flags: number): number;
+  /** The slot of the request at `index` of those that `done` spoke of. */
+  abstract arrived(index: number): number;
   /** `result`: bytes done, or -errno. */
-  commit(io: QueueIo, result: number): void {
-    this.#queue(io, UBLK_U_IO_COMMIT_AND_FETCH_REQ, result);
-  }
+  abstract commit(io: QueueIo, result: number): void;
+  /** Queues what has been gathered in a turn. */
+  abstract flush(): void;
 
   /** The request that has arrived for this tag, out of its iod. */
   load(io: QueueIo): void {
@@ -51,15 +63,69 @@ export class TagCommands {
     io.begin(opFlags & OP_MASK, opFlags & ~OP_MASK, (high * TWO_32 + low) * SECTOR, length);
   }
 
-  #queue(io: QueueIo, cmdOp: number, result: number): void {
-    // A place is reserved for each slot's command, and a slot has one at a time.
-    const sqe = this.#ring.nextSqe();
-    const sqes = this.#ring.sqes;
-    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp);
+  /** Puts the request's pages into the ring's buffer table, at the slot's index. */
+  registerBuffer(io: QueueIo): void {
+    const sqe = this.queue(io, UBLK_U_IO_REGISTER_IO_BUF, 0, io.slot, 0);
+    setUserData(this.ring.sqes, sqe, io.slot, userMeta(KIND_REGISTER, 0));
+  }
+
+  /** The request ends when this and its commit have arrived, in whichever order. */
+  unregisterBuffer(io: QueueIo): void {
+    const sqe = this.queue(io, UBLK_U_IO_UNREGISTER_IO_BUF, 0, io.slot, 0);
+    skipSuccess(this.ring.sqes, sqe);
+    setUserData(this.ring.sqes, sqe, io.slot, userMeta(KIND_UNREGISTER, 0));
+  }
+
+  /** A struct ublksrv_io_cmd for the slot's tag. Its place is among those reserved for commands. */
+  protected queue(
+    io: QueueIo,
+    cmdOp: number,
+    result: number,
+    cmdAddress: number,
+    sqeAddress: number,
+  ): number {
+    const sqe = this.ring.nextSqe();
+    const sqes = this.ring.sqes;
+    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp, sqeAddress, 0);
     sqes[sqe + SQE_CMD + IO_CMD_QID_TAG] = io.queueId | (io.tag << 16);
     sqes[sqe + SQE_CMD + IO_CMD_RESULT] = result;
-    sqes[sqe + SQE_CMD + IO_CMD_ADDR] = io.commandAddress;
-    sqes[sqe + SQE_CMD + IO_CMD_ADDR + 1] = io.commandAddress / TWO_32;
-    setUserData(sqes, sqe, io.slot, KIND_COMMAND);
+    sqes[sqe + SQE_CMD + IO_CMD_ADDR] = cmdAddress;
+    sqes[sqe + SQE_CMD + IO_CMD_ADDR + 1] = cmdAddress / TWO_32;
+    setUserData(sqes, sqe, io.slot, userMeta(KIND_COMMAND, 0));
+    return sqe;
+  }
+}
+
+export class TagCommands extends Commands {
+  #slot = 0;
+
+  begin(): void {
+    const ios = this.ios;
+    for (let slot = 0; slot < ios.length; slot++) {
+      const io = ios[slot]!;
+      this.queue(io, UBLK_U_IO_FETCH_REQ, 0, io.commandAddress, io.autoBuffer);
+    }
+  }
+
+  done(slot: number, res: number): number {
+    this.#slot = slot;
+    if (res === UBLK_IO_RES_OK) return 1;
+    if (res !== UBLK_IO_RES_NEED_GET_DATA) return res;
+    const io = this.ios[slot]!;
+    this.queue(io, UBLK_U_IO_NEED_GET_DATA, 0, io.commandAddress, 0);
+    return 0;
+  }
+
+  arrived(): number {
+    return this.#slot;
+  }
+
+  commit(io: QueueIo, result: number): void {
+    const cmdOp = UBLK_U_IO_COMMIT_AND_FETCH_REQ;
+    this.queue(io, cmdOp, result, io.commandAddress, io.autoBuffer);
+  }
+
+  flush(): void {
+    // each command left on its own
   }
 }

@@ -15,7 +15,11 @@ import {
   IORING_OP_FALLOCATE,
   IORING_OP_FSYNC,
   IORING_OP_READ,
+  IORING_OP_READ_FIXED,
   IORING_OP_WRITE,
+  IORING_OP_WRITE_FIXED,
+  IOSQE_CQE_SKIP_SUCCESS,
+  IOSQE_IO_LINK,
   prepRw,
   type Ring,
   RWF_DSYNC,
@@ -25,6 +29,8 @@ import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../target/targe
 
 export const KIND_COMMAND = 0;
 export const KIND_TARGET = 1;
+export const KIND_REGISTER = 2;
+export const KIND_UNREGISTER = 3;
 const KIND_SHIFT = 28;
 const EXPECTED_MASK = (1 << KIND_SHIFT) - 1;
 
@@ -34,6 +40,10 @@ export function kindOf(meta: number): number {
 
 export function expectedOf(meta: number): number {
   return meta & EXPECTED_MASK;
+}
+
+export function userMeta(kind: number, expected: number): number {
+  return (kind << KIND_SHIFT) | expected;
 }
 
 /** include/uapi/linux/falloc.h */
@@ -52,14 +62,19 @@ const ADDRESS = 3;
 const LENGTH = 4;
 const OP_FLAGS = 5;
 const PIECE_WORDS = 6;
+/** A chain is two pieces of which the second waits for the first; one completion speaks for both. */
+const CHAIN_PIECES = 2;
+const CHAIN_FLAGS = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 
 /** What the requests of one thread share. */
 export interface IoShared {
   ring: Ring;
   /** Places in the submission queue that only commits may use: one a slot. */
   reserved: number;
-  /** `ZEROES_MAX` bytes of zeros that nobody writes to. */
+  /** Zeros that nobody writes to: `ZEROES_MAX` bytes, or the largest request if that is more. */
   zeroes: number;
+  /** The registered file that is /dev/zero. */
+  zeroFile: number;
 }
 
 export abstract class QueueIo implements Io {
@@ -77,8 +92,8 @@ export abstract class QueueIo implements Io {
   coroutine: Coroutine | null = null;
   readonly #ring: Ring;
   readonly #reserved: number;
-  readonly #zeroes: number;
-  readonly #pieces = new Float64Array(PIECES_MAX * PIECE_WORDS);
+  protected readonly zeroes: number;
+  readonly #pieces = new Float64Array(PIECES_MAX * CHAIN_PIECES * PIECE_WORDS);
   #pieceCount = 0;
   #short = false;
   /** The piece that the careful way has come to; -1 on the fast way. */
@@ -91,11 +106,17 @@ export abstract class QueueIo implements Io {
     this.tag = tag;
     this.#ring = shared.ring;
     this.#reserved = shared.reserved;
-    this.#zeroes = shared.zeroes;
+    this.zeroes = shared.zeroes;
   }
 
-  /** What a command for this tag carries in its address member. */
+  /** What a command for this tag carries in its address member; 0 where no buffer is copied. */
   abstract readonly commandAddress: number;
+  /** struct ublk_auto_buf_reg for the address of a command's SQE; 0 where nothing registers. */
+  readonly autoBuffer: number = 0;
+  /** The buffer has to be registered before the target sees the request. */
+  mustRegister = false;
+  /** And is to be unregistered with its commit. */
+  mustUnregister = false;
   abstract readFile(file: number, fileOffset: number, at: number, length: number): void;
   abstract writeFile(
     file: number,
@@ -105,6 +126,8 @@ export abstract class QueueIo implements Io {
     durable: boolean,
   ): void;
   abstract zeroBytes(at: number, length: number): void;
+  /** Registration failed: true when this request's bytes can be copied all the same. */
+  abstract copyInstead(): boolean;
   abstract putBytes(at: number, address: number, length: number): void;
   abstract getBytes(at: number, address: number, length: number): void;
 
@@ -147,8 +170,8 @@ export abstract class QueueIo implements Io {
   }
 
   writeZeroes(file: number, fileOffset: number, length: number): void {
-    if (length > ZEROES_MAX) this.failure = -EINVAL;
-    else this.queueWrite(file, fileOffset, this.#zeroes, length, false);
+    if (length > ZEROES_MAX) this.#fail(-EINVAL);
+    else this.queueWrite(file, fileOffset, this.zeroes, length, false);
   }
 
   /** fallocate(2) has its length where others have the address, and its mode as length. */
@@ -171,6 +194,7 @@ export abstract class QueueIo implements Io {
     this.queuePiece(IORING_OP_WRITE, file, fileOffset, address, length, opFlags);
   }
 
+  /** One operation that completes by itself. */
   protected queuePiece(
     opcode: number,
     file: number,
@@ -179,9 +203,47 @@ export abstract class QueueIo implements Io {
     length: number,
     opFlags: number,
   ): void {
-    if (this.#pieceCount === PIECES_MAX) {
-      this.failure = -EINVAL;
+    const at = this.#addPiece(opcode, file, fileOffset, address, length, opFlags);
+    if (at >= 0) this.#submitPiece(at, 0);
+  }
+
+  /**
+   * Bytes from one file to another by way of `address`. The two must not be torn apart by a
+   * submission, so there is room for both or for none.
+   */
+  protected queueChain(
+    fromFile: number,
+    fromOffset: number,
+    toFile: number,
+    toOffset: number,
+    address: number,
+    length: number,
+    durable: boolean,
+  ): void {
+    const opFlags = durable ? RWF_DSYNC : 0;
+    const first = this.#addPiece(IORING_OP_READ, fromFile, fromOffset, address, length, 0);
+    const last = this.#addPiece(IORING_OP_WRITE, toFile, toOffset, address, length, opFlags);
+    if (last < 0) return;
+    if (!this.#ring.roomFor(CHAIN_PIECES, this.#reserved)) {
+      this.#fail(-EAGAIN);
       return;
+    }
+    this.#submitPiece(first, CHAIN_FLAGS);
+    this.#submitPiece(last, 0);
+    this.inFlight--; // one completion for the two
+  }
+
+  #addPiece(
+    opcode: number,
+    file: number,
+    fileOffset: number,
+    address: number,
+    length: number,
+    opFlags: number,
+  ): number {
+    if (this.#pieceCount === PIECES_MAX * CHAIN_PIECES) {
+      this.#fail(-EINVAL);
+      return -1;
     }
     const pieces = this.#pieces;
     const at = this.#pieceCount++ * PIECE_WORDS;
@@ -191,13 +253,13 @@ export abstract class QueueIo implements Io {
     pieces[at + ADDRESS] = address;
     pieces[at + LENGTH] = length;
     pieces[at + OP_FLAGS] = opFlags;
-    this.#submitPiece(at);
+    return at;
   }
 
-  #submitPiece(at: number): void {
+  #submitPiece(at: number, sqeFlags: number): void {
     const sqe = this.#ring.nextSqeKeeping(this.#reserved);
     if (sqe < 0) {
-      if (this.failure === 0) this.failure = -EAGAIN;
+      this.#fail(-EAGAIN);
       return;
     }
     const sqes = this.#ring.sqes;
@@ -213,10 +275,15 @@ export abstract class QueueIo implements Io {
       pieces[at + ADDRESS]!,
       length,
       pieces[at + OP_FLAGS]!,
+      isFixed(opcode) ? this.slot : 0, // the index of its registered buffer; others refuse one
+      sqeFlags,
     );
-    const moves = opcode === IORING_OP_READ || opcode === IORING_OP_WRITE;
-    setUserData(sqes, sqe, this.slot, (KIND_TARGET << KIND_SHIFT) | (moves ? length : 0));
+    setUserData(sqes, sqe, this.slot, userMeta(KIND_TARGET, movesBytes(opcode) ? length : 0));
     this.inFlight++;
+  }
+
+  #fail(failure: number): void {
+    if (this.failure === 0) this.failure = failure;
   }
 
   /** One piece came back. True when no other is in flight and none is to be sent again. */
@@ -231,7 +298,7 @@ export abstract class QueueIo implements Io {
 
   #fastFellShort(res: number): void {
     if (res >= 0 || res === -EAGAIN || res === -EINTR) this.#short = true;
-    else if (this.failure === 0) this.failure = res;
+    else this.#fail(res);
   }
 
   #sendAgain(): void {
@@ -239,7 +306,7 @@ export abstract class QueueIo implements Io {
       this.#step = 0;
       this.#tries = 0;
     }
-    this.#submitPiece(this.#step * PIECE_WORDS);
+    this.#submitPiece(this.#step * PIECE_WORDS, 0);
   }
 
   /**
@@ -263,4 +330,12 @@ export abstract class QueueIo implements Io {
       this.failure = res;
     }
   }
+}
+
+function isFixed(opcode: number): boolean {
+  return opcode === IORING_OP_READ_FIXED || opcode === IORING_OP_WRITE_FIXED;
+}
+
+function movesBytes(opcode: number): boolean {
+  return opcode === IORING_OP_READ || opcode === IORING_OP_WRITE || isFixed(opcode);
 }

@@ -43,4 +43,8 @@ export class CopyIo extends QueueIo {
   getBytes(at: number, address: number, length: number): void {
     memcpy(address, this.commandAddress + at, length);
   }
+
+  copyInstead(): boolean {
+    return true;
+  }
 }

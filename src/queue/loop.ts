@@ -8,10 +8,17 @@
 
 import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
-import { UBLK_IO_RES_ABORT, UBLK_IO_RES_OK } from "../../ffi/ublk_cmd.ts";
+import { UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
 import { type Handlers, OP_READ, OP_WRITE, QUEUED, SLOW } from "../target/target.ts";
-import type { TagCommands } from "./commands.ts";
-import { expectedOf, KIND_COMMAND, kindOf, type QueueIo } from "./io.ts";
+import type { Commands } from "./commands.ts";
+import {
+  expectedOf,
+  KIND_COMMAND,
+  KIND_REGISTER,
+  KIND_TARGET,
+  kindOf,
+  type QueueIo,
+} from "./io.ts";
 
 /** Told of what must not happen and did: a handler that threw. */
 export type Complain = (error: unknown) => void;
@@ -19,7 +26,7 @@ export type Complain = (error: unknown) => void;
 export class Loop {
   readonly #ring: Ring;
   readonly #ios: readonly QueueIo[];
-  readonly #commands: TagCommands;
+  readonly #commands: Commands;
   readonly #handlers: Handlers;
   readonly #complain: Complain;
   /** Woken while another request ran; they run when it has had its turn. */
@@ -33,7 +40,7 @@ export class Loop {
   constructor(
     ring: Ring,
     ios: readonly QueueIo[],
-    commands: TagCommands,
+    commands: Commands,
     handlers: Handlers,
     runnable: QueueIo[],
     complain: Complain,
@@ -46,12 +53,6 @@ export class Loop {
     this.#complain = complain;
   }
 
-  /** Queues the first FETCH of each tag; they leave with the first turn of `run`. */
-  fetchAll(): void {
-    const ios = this.#ios;
-    for (let slot = 0; slot < ios.length; slot++) this.#commands.fetch(ios[slot]!);
-  }
-
   /**
    * Serves until the driver aborts the tags. Answers 0, or -errno when the ring or the driver
    * refused us.
@@ -60,62 +61,80 @@ export class Loop {
    * QUIESCE_DEV the tags in our hands are committed but never aborted.
    */
   run(): number {
+    this.#commands.begin();
     while (!this.#aborted || this.#busy > 0) {
+      this.#commands.flush();
       const failure = this.#ring.submitAndWait();
       if (failure < 0) return failure;
       this.#reap();
       this.#runWoken();
       if (this.#refused < 0) return this.#refused;
     }
+    this.#commands.flush();
     return this.#ring.submit();
   }
 
   #reap(): void {
     const ring = this.#ring;
     for (let ready = ring.cqReady(); ready > 0; ready--) {
-      const io = this.#ios[ring.cqSlot()]!;
+      const slot = ring.cqSlot();
       const meta = ring.cqMeta();
       const res = ring.cqRes();
+      const flags = ring.cqFlags();
       ring.cqAdvance();
-      try {
-        if (kindOf(meta) !== KIND_COMMAND) this.#targetIoDone(io, expectedOf(meta), res);
-        else if (res === UBLK_IO_RES_OK) this.#requestArrived(io);
-        else if (res === UBLK_IO_RES_ABORT) this.#aborted = true;
-        else this.#refused = res;
-      } catch (error) {
-        this.#handlerThrew(io, error);
-      }
+      const kind = kindOf(meta);
+      if (kind === KIND_TARGET) this.#targetIoDone(this.#ios[slot]!, expectedOf(meta), res);
+      else if (kind === KIND_COMMAND) this.#commandDone(slot, res, flags);
+      else if (kind === KIND_REGISTER) this.#bufferRegistered(this.#ios[slot]!, res);
+      else this.#refused = res; // a buffer that cannot be unregistered: its request never ends
     }
   }
 
-  /** Those that are woken meanwhile come to the end of the row. */
-  #runWoken(): void {
-    const runnable = this.#runnable;
-    for (let next = 0; next < runnable.length; next++) {
-      const io = runnable[next]!;
-      try {
-        this.#resume(io);
-      } catch (error) {
-        this.#handlerThrew(io, error);
-      }
+  #commandDone(slot: number, res: number, flags: number): void {
+    const count = this.#commands.done(slot, res, flags);
+    if (count === UBLK_IO_RES_ABORT) this.#aborted = true;
+    else if (count < 0) this.#refused = count;
+    for (let index = 0; index < count; index++) {
+      this.#requestArrived(this.#ios[this.#commands.arrived(index)]!);
     }
-    runnable.length = 0;
   }
 
   #requestArrived(io: QueueIo): void {
     this.#busy++;
     this.#commands.load(io);
-    const verdict = this.#handlers.queueIo(io);
-    if (verdict >= 0) this.#commit(io, verdict);
-    else if (verdict === QUEUED) this.#endIfIdle(io);
-    else if (verdict === SLOW) this.#startCoroutine(io);
-    else this.#commit(io, verdict);
+    if (io.mustRegister) this.#commands.registerBuffer(io);
+    else this.#handle(io);
+  }
+
+  /** A buffer that cannot be registered is no reason to fail where bytes can also be copied. */
+  #bufferRegistered(io: QueueIo, res: number): void {
+    if (res >= 0) io.mustUnregister = true;
+    else if (!io.copyInstead()) return this.#commit(io, res);
+    this.#handle(io);
   }
 
   #targetIoDone(io: QueueIo, expected: number, res: number): void {
     if (!io.pieceDone(expected, res)) return;
     if (io.coroutine === null) this.#end(io);
     else this.#resume(io);
+  }
+
+  #handle(io: QueueIo): void {
+    try {
+      const verdict = this.#handlers.queueIo(io);
+      if (verdict === QUEUED) this.#endIfIdle(io);
+      else if (verdict === SLOW) this.#startCoroutine(io);
+      else this.#commit(io, verdict);
+    } catch (error) {
+      this.#handlerThrew(io, error);
+    }
+  }
+
+  /** Those that are woken meanwhile come to the end of the row. */
+  #runWoken(): void {
+    const runnable = this.#runnable;
+    for (let next = 0; next < runnable.length; next++) this.#resume(runnable[next]!);
+    runnable.length = 0;
   }
 
   /** Nothing in flight means that no SQE could be queued: the failure says why. */
@@ -136,22 +155,30 @@ export class Loop {
     this.#resume(io);
   }
 
-  /** Runs a coroutine until it waits for something that is not there yet, or ends. */
   #resume(io: QueueIo): void {
+    try {
+      const verdict = this.#runCoroutine(io);
+      if (verdict === SLOW) return;
+      io.coroutine = null;
+      this.#commit(io, verdict === QUEUED ? bytesDone(io) : verdict);
+    } catch (error) {
+      this.#handlerThrew(io, error);
+    }
+  }
+
+  /** Until it waits for something that is not there yet (SLOW), or returns its verdict. */
+  #runCoroutine(io: QueueIo): number {
     do {
       const failure = io.failure;
       io.restart();
       const step = io.coroutine!.next(failure);
-      if (step.done) {
-        io.coroutine = null;
-        this.#commit(io, step.value === QUEUED ? bytesDone(io) : step.value);
-        return;
-      }
+      if (step.done) return step.value;
       if (step.value !== undefined) {
         step.value.park(io);
-        return;
+        return SLOW;
       }
     } while (io.inFlight === 0);
+    return SLOW;
   }
 
   #handlerThrew(io: QueueIo, error: unknown): void {
@@ -163,6 +190,8 @@ export class Loop {
 
   #commit(io: QueueIo, result: number): void {
     this.#busy--;
+    this.#handlers.ioDone?.(io);
+    if (io.mustUnregister) this.#commands.unregisterBuffer(io);
     this.#commands.commit(io, result);
   }
 }

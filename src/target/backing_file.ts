@@ -21,6 +21,8 @@ export interface BackingFile {
   blockBits: number;
   physicalBits: number;
   rotational: boolean;
+  /** What addresses of direct IO must be multiples of; 1 through the page cache. */
+  memoryAlignment: number;
   /** 0 where no space can be given back. */
   discardGranularity: number;
   close(): void;
@@ -34,6 +36,7 @@ const BLKPBSZGET = 0x127b;
 const BLKROTATIONAL = 0x127e;
 const STATX_DIOALIGN = 0x2000;
 const STATX_MASK_AT = 0;
+const STATX_DIO_MEM_ALIGN_AT = 152;
 const STATX_DIO_OFFSET_ALIGN_AT = 156;
 const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
@@ -49,6 +52,32 @@ export function openBackingFile(path: string, options: BackingOptions): BackingF
     return file;
   } catch (error) {
     libc.close(first.fd);
+    throw error;
+  }
+}
+
+/** A file with a format of its own: any size is good, and its bytes go through the page cache. */
+export interface ImageFile {
+  fd: number;
+  size: number;
+  block: boolean;
+  discards: boolean;
+  close(): void;
+}
+
+/** Opens and locks an image; throws SysError. */
+export function openImageFile(path: string, readOnly: boolean): ImageFile {
+  const kind = kindOf(path);
+  const { fd } = openFor(path, kind, { readOnly, buffered: true, offset: 0 }, 0);
+  try {
+    lockImage(fd, path, readOnly);
+    const stats = fstatSync(fd);
+    const block = kind === "block";
+    const size = block ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : stats.size;
+    const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
+    return { fd, size, block, discards, close: () => libc.close(fd) };
+  } catch (error) {
+    libc.close(fd);
     throw error;
   }
 }
@@ -120,6 +149,7 @@ function inspect(
     direct: direct && fits,
     blockBits: Math.log2(block),
     physicalBits: Math.log2(Math.max(block, physicalBlock(fd, kind, stats))),
+    memoryAlignment: direct && fits ? memoryAlignment(fd, kind, stats) : 1,
     rotational: kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0,
     discardGranularity: options.readOnly ? 0 : discardGranularity(fd, kind, stats),
     close: () => libc.close(fd),
@@ -161,6 +191,12 @@ function directAlignment(fd: number, kind: Kind): number {
   const told = (found.getUint32(STATX_MASK_AT, true) & STATX_DIOALIGN) !== 0;
   // A file system that does not tell (and takes O_DIRECT) takes whole pages.
   return told ? found.getUint32(STATX_DIO_OFFSET_ALIGN_AT, true) : PAGE;
+}
+
+function memoryAlignment(fd: number, kind: Kind, stats: Stats): number {
+  if (kind === "block") return queueLimit(stats.rdev, "dma_alignment") + 1;
+  const told = libc.statx(fd, STATX_DIOALIGN).getUint32(STATX_DIO_MEM_ALIGN_AT, true);
+  return told === 0 ? SECTOR : told;
 }
 
 function physicalBlock(fd: number, kind: Kind, stats: Stats): number {

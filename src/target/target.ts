@@ -49,6 +49,8 @@ export const ZEROES_MAX = 1 << 20;
  * `at` is a position inside the request.
  */
 export interface Io {
+  /** Which of the thread's places for requests it has: 0, 1, 2, … */
+  readonly slot: number;
   readonly op: number;
   readonly flags: number;
   readonly offset: number;
@@ -64,7 +66,7 @@ export interface Io {
   zeroRange(file: number, fileOffset: number, length: number): void;
   /** Writes zeros the hard way, `ZEROES_MAX` at the most. */
   writeZeroes(file: number, fileOffset: number, length: number): void;
-  /** Zeros into the request, at once. */
+  /** Zeros into the request. */
   zeroBytes(at: number, length: number): void;
   /** Memory of the target to request. */
   putBytes(at: number, address: number, length: number): void;
@@ -109,6 +111,8 @@ export interface QueueContext {
   runnable: Io[];
   /** Zeroed memory that the kernel may keep, page-aligned; answers its address. */
   allocate(length: number): number;
+  /** One line for the daemon's log. */
+  log?(line: string): void;
 }
 
 export interface Handlers {
@@ -116,6 +120,10 @@ export interface Handlers {
   queueIo(io: Io): number;
   /** The way of requests that have to wait in between. */
   runIo?(io: Io): Coroutine;
+  /** The request has ended, whichever way it went: nothing of it is in flight any more. */
+  ioDone?(io: Io): void;
+  /** The thread ends and no request is left. May take its time. */
+  close?(): void;
 }
 
 /** Facts of an open disk. The server derives flags and parameters from them; plain data. */
@@ -134,6 +142,10 @@ export interface Disk {
   /** Bytes of one unit that DISCARD can free; 0 when it frees nothing. */
   discardGranularity: number;
   writeZeroes: boolean;
+  /** Has to see data, not only to steer it: it uses putBytes or getBytes. */
+  touchesBytes: boolean;
+  /** Memory of requests that go to its files unseen must be aligned so; 1 where anything goes. */
+  memoryAlignment: number;
   /** 1: one thread serves all queues, so that no state needs to be shared. */
   threads: 1 | "any";
   /** What `list` says of the disk, under stable names. */

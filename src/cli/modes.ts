@@ -1,0 +1,88 @@
+/** The options of `add` that say how data and commands travel, and which of them exclude others. */
+
+import { type AskedFeatures, type Mode, MODES } from "../control/features.ts";
+import { parseSize, UsageError } from "../target/parse.ts";
+import type { OptionValues } from "../target/target.ts";
+import type { OptionTable, SwitchDef } from "./options.ts";
+
+/** Below this a copy is cheaper than two more commands: see test/bench/RESULTS.md. */
+const ZERO_COPY_MIN = "64K";
+
+const COMP_IN_TASK: SwitchDef = {
+  type: "boolean",
+  alias: "u",
+  takesBit: true,
+  description: "ask for URING_CMD_COMP_IN_TASK (the driver always has it)",
+};
+
+const GET_DATA: SwitchDef = {
+  type: "boolean",
+  alias: "g",
+  takesBit: true,
+  description: "as --mode get-data: the driver copies a write when we ask for it",
+};
+
+export const MODE_OPTIONS: OptionTable = {
+  mode: {
+    type: "string",
+    valueHint: "MODE",
+    description: `how data moves: ${MODES.join(", ")} (default: the best for the target)`,
+  },
+  "zero-copy": {
+    type: "boolean",
+    alias: "z",
+    description: "the best zero copy that the kernel has",
+  },
+  usercopy: { type: "boolean", description: "as --mode user-copy: by pread and pwrite" },
+  "get-data": GET_DATA,
+  "zero-copy-min": {
+    type: "string",
+    valueHint: "SIZE",
+    description: `with --mode zero-copy: copy smaller requests (default ${ZERO_COPY_MIN})`,
+  },
+  batch: { type: "boolean", alias: "b", description: "commands in batches (Linux 7.0)" },
+  "comp-in-task": COMP_IN_TASK,
+};
+
+/** Options that each name a mode; a device has one. */
+const NAMING = ["mode", "zero-copy", "usercopy", "get-data"];
+
+const spelled = (name: string): string => {
+  const alias = MODE_OPTIONS[name]?.alias;
+  return alias === undefined ? `--${name}` : `-${alias}`;
+};
+
+/** Refuses combinations that the driver would silently change or answer with EINVAL. */
+export function askedFeatures(values: OptionValues, splitQueues: boolean): AskedFeatures {
+  const given = NAMING.filter((name) => values[name] !== undefined && values[name] !== false);
+  if (given.length > 1) {
+    const names = given.map(spelled);
+    throw new UsageError(`${names.join(" and ")} exclude each other: each names a way of its own`);
+  }
+  const mode = namedMode(values);
+  const batch = values["batch"] === true;
+  if (batch && mode === "get-data") {
+    throw new UsageError("-b and -g exclude each other: batch commands have no NEED_GET_DATA");
+  }
+  if (batch && splitQueues) {
+    throw new UsageError("-b: a queue of batch commands has one thread; give no more --threads");
+  }
+  if (values["zero-copy-min"] !== undefined && mode !== "zero-copy") {
+    throw new UsageError("--zero-copy-min is for --mode zero-copy");
+  }
+  return { mode, batch, compInTask: values["comp-in-task"] !== false, splitQueues };
+}
+
+function namedMode(values: OptionValues): AskedFeatures["mode"] {
+  if (values["zero-copy"] === true) return "zero-copy-best";
+  if (values["usercopy"] === true) return "user-copy";
+  if (values["get-data"] === true) return "get-data";
+  const name = values["mode"];
+  if (name === undefined) return "choose";
+  if (MODES.includes(name as Mode)) return name as Mode;
+  throw new UsageError(`--mode '${name}': there is no such mode; there are ${MODES.join(", ")}`);
+}
+
+export function zeroCopyMin(values: OptionValues): number {
+  return parseSize("--zero-copy-min", String(values["zero-copy-min"] ?? ZERO_COPY_MIN));
+}

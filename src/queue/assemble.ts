@@ -1,0 +1,138 @@
+/** Builds what a server thread runs, out of its plan: ring, requests, commands. */
+
+import { Arena, wordsAt } from "../../ffi/arena.ts";
+import { EINVAL, SysError } from "../../ffi/errno.ts";
+import { KernelRing } from "../../ffi/kernel_ring.ts";
+import { ZEROES_MAX } from "../target/target.ts";
+import { BatchQueue, FETCH_BUFFERS } from "./batch_queue.ts";
+import { type Commands, TagCommands } from "./commands.ts";
+import { BatchCommands } from "./commands_batch.ts";
+import type { IoShared, QueueIo } from "./io.ts";
+import { CopyIo } from "./io_copy.ts";
+import { RegisteredIo } from "./io_registered.ts";
+import { UserCopyIo } from "./io_user_copy.ts";
+
+/** The part of a queue that one thread serves: tags `firstTag`, `firstTag + tagStep`, … */
+export interface QueueShare {
+  queueId: number;
+  depth: number;
+  firstTag: number;
+  tagStep: number;
+  /** Where this process has the queue's iods mapped. */
+  iodsAddress: number;
+  iodsLength: number;
+}
+
+export interface ThreadShape {
+  mode: "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zero-copy";
+  batch: boolean;
+  userCopy: boolean;
+  /** Bytes from which on a request is worth a registration of its own. */
+  zeroCopyMin: number;
+  maxIoBytes: number;
+  queues: QueueShare[];
+  /** Registered files: the char device, those of the disk, /dev/zero. */
+  files: number[];
+}
+
+export interface Assembly {
+  ring: KernelRing;
+  ios: QueueIo[];
+  commands: Commands;
+  /** Zeroed, page-aligned memory that goes with the thread; answers its address. */
+  allocate(length: number): number;
+  free(): void;
+}
+
+export function assemble(shape: ThreadShape): Assembly {
+  const arenas: Arena[] = [];
+  const allocate = (length: number): number => {
+    const arena = new Arena(length);
+    arenas.push(arena);
+    return arena.address;
+  };
+  const slots = shape.queues.reduce((sum, share) => sum + tagCount(share), 0);
+  const registers = shape.mode.endsWith("zero-copy");
+  // A slot has one command at a time; with registered buffers, an unregistration beside it.
+  const reserved = slots * (registers ? 2 : 1) + 2 * shape.queues.length;
+  const ring = new KernelRing(reserved * 2);
+  if (ring.entries <= reserved) {
+    const reason = `${slots} requests are too many for one thread`;
+    const hint = "take a smaller --depth, or more --threads";
+    throw new SysError({ op: "io_uring_setup", errno: EINVAL, reason, hint });
+  }
+  ring.registerFiles(shape.files);
+  if (registers) ring.registerSparseBuffers(slots);
+  const zeroes = allocate(Math.max(ZEROES_MAX, shape.maxIoBytes));
+  const shared = { ring, reserved, zeroes, zeroFile: shape.files.length - 1 };
+  const ios: QueueIo[] = [];
+  for (const share of shape.queues) {
+    ios.push(...makeIos(shape, share, ios.length, shared, allocate));
+  }
+  const commands = makeCommands(shape, ring, ios, allocate);
+  const free = (): void => arenas.forEach((arena) => arena.free());
+  return { ring, ios, commands, allocate, free };
+}
+
+const tagCount = (share: QueueShare): number =>
+  Math.ceil((share.depth - share.firstTag) / share.tagStep);
+
+function makeIos(
+  shape: ThreadShape,
+  share: QueueShare,
+  firstSlot: number,
+  shared: IoShared,
+  allocate: (length: number) => number,
+): QueueIo[] {
+  const count = tagCount(share);
+  // Not touched here: each page is backed by the first IO that needs it, on its own CPU.
+  const buffers = allocate(count * shape.maxIoBytes);
+  return Array.from({ length: count }, (_, index) => {
+    const tag = share.firstTag + index * share.tagStep;
+    const address = buffers + index * shape.maxIoBytes;
+    return makeIo(shape, firstSlot + index, share.queueId, tag, shared, address);
+  });
+}
+
+function makeIo(
+  shape: ThreadShape,
+  slot: number,
+  queueId: number,
+  tag: number,
+  shared: IoShared,
+  address: number,
+): QueueIo {
+  switch (shape.mode) {
+    case "copy":
+    case "get-data":
+      return new CopyIo(slot, queueId, tag, shared, address);
+    case "user-copy":
+      return new UserCopyIo(slot, queueId, tag, shared, address);
+    default: {
+      const auto = shape.mode === "auto-zero-copy";
+      const { zeroCopyMin, userCopy } = shape;
+      const how = { auto, zeroCopyMin: userCopy ? zeroCopyMin : 0, userCopy };
+      return new RegisteredIo(slot, queueId, tag, shared, address, how);
+    }
+  }
+}
+
+function makeCommands(
+  shape: ThreadShape,
+  ring: KernelRing,
+  ios: QueueIo[],
+  allocate: (length: number) => number,
+): Commands {
+  const iods: Int32Array[] = [];
+  for (const share of shape.queues) {
+    iods[share.queueId] = wordsAt(share.iodsAddress, share.iodsLength);
+  }
+  if (!shape.batch) return new TagCommands(ring, ios, iods);
+  const hasAddress = shape.mode === "copy";
+  const queues = shape.queues.map((share, group) => {
+    const queue = new BatchQueue(share.queueId, share.depth, hasAddress, allocate);
+    ring.registerBufferRing(queue.ringAddress, FETCH_BUFFERS, group);
+    return queue;
+  });
+  return new BatchCommands(ring, ios, iods, queues, shape.mode === "auto-zero-copy");
+}

@@ -1,0 +1,71 @@
+/** Files that a target reads and writes itself, at once: headers and tables at open and close. */
+
+import { fdatasyncSync, fstatSync, readSync, writeSync } from "node:fs";
+import { EIO, SysError } from "../../ffi/errno.ts";
+
+export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
+
+/** One file, or what stands in for it in a test. */
+export interface SyncFile {
+  readonly path: string;
+  /** Bytes it has now. */
+  size(): number;
+  /** Fills `bytes`; answers how many there were before the end of the file. */
+  read(bytes: Uint8Array, offset: number): number;
+  write(bytes: Uint8Array, offset: number): void;
+  /** fdatasync(2). */
+  sync(): void;
+}
+
+/** An open descriptor as a SyncFile; whoever opened it closes it. */
+export class DescriptorFile implements SyncFile {
+  readonly path: string;
+  readonly fd: number;
+  readonly #blockSize: number | undefined;
+
+  /** `blockSize`: bytes of a block device, which fstat does not tell. */
+  constructor(fd: number, path: string, blockSize?: number) {
+    this.fd = fd;
+    this.path = path;
+    this.#blockSize = blockSize;
+  }
+
+  size(): number {
+    return this.#blockSize ?? this.#try("fstat", () => fstatSync(this.fd).size);
+  }
+
+  read(bytes: Uint8Array, offset: number): number {
+    let done = 0;
+    while (done < bytes.length) {
+      const from = done;
+      const count = this.#try("read", () =>
+        readSync(this.fd, bytes, from, bytes.length - from, offset + from),
+      );
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  write(bytes: Uint8Array, offset: number): void {
+    for (let done = 0; done < bytes.length;) {
+      const from = done;
+      done += this.#try("write", () =>
+        writeSync(this.fd, bytes, from, bytes.length - from, offset + from),
+      );
+    }
+  }
+
+  sync(): void {
+    this.#try("fdatasync", () => fdatasyncSync(this.fd));
+  }
+
+  #try<T>(op: string, action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      const errno = -((error as { errno?: number }).errno ?? -EIO);
+      throw new SysError({ op, errno, subject: this.path });
+    }
+  }
+}

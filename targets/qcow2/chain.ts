@@ -1,0 +1,110 @@
+/** An image with all that it stands on: its data file, its backing file, that one's, and so on. */
+
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { SyncFile } from "../../src/target/file_io.ts";
+import { type Header, ImageError, isQcow2, readHeader } from "./header.ts";
+
+/** One image of a chain, as its files are open. */
+export interface ChainImage {
+  path: string;
+  file: SyncFile;
+  /** Position among the files of the chain. */
+  index: number;
+  /** undefined: a raw image. */
+  header: Header | undefined;
+  dataFile: SyncFile | undefined;
+  dataIndex: number;
+  backing: ChainImage | undefined;
+}
+
+/** Opens one file of a chain, in the order in which they are asked for. */
+export type OpenFile = (path: string, readOnly: boolean) => SyncFile;
+
+/** As many as a key of the table cache can tell apart, without the char device. */
+const FILES_MAX = 60;
+const HEADER_MAX = 2 << 20;
+const SECTOR = 512;
+
+/** Opens `path` and all behind it. Throws SysError. */
+export function openChain(path: string, readOnly: boolean, open: OpenFile): ChainImage {
+  const opener = new ChainOpener(open);
+  return opener.image(path, "qcow2", readOnly);
+}
+
+class ChainOpener {
+  readonly #open: OpenFile;
+  readonly #paths: string[] = [];
+
+  constructor(open: OpenFile) {
+    this.#open = open;
+  }
+
+  image(path: string, format: string | undefined, readOnly: boolean): ChainImage {
+    const [file, index] = this.#file(path, readOnly);
+    const bytes = readStart(file);
+    const raw = format === "raw" || (format === undefined && !isQcow2(bytes));
+    const image: ChainImage = {
+      path,
+      file,
+      index,
+      header: raw ? undefined : readHeader(bytes, path, file.size()),
+      dataFile: undefined,
+      dataIndex: index,
+      backing: undefined,
+    };
+    const header = image.header;
+    if (header === undefined) return image;
+    if (header.dataFileName !== undefined && header.externalData) {
+      const dataPath = beside(path, header.dataFileName, "external data file");
+      [image.dataFile, image.dataIndex] = this.#file(dataPath, readOnly);
+    }
+    if (header.backingName !== undefined) {
+      const backing = beside(path, header.backingName, "backing file");
+      image.backing = this.image(backing, backingFormat(path, header), true);
+    }
+    return image;
+  }
+
+  #file(path: string, readOnly: boolean): [file: SyncFile, index: number] {
+    if (this.#paths.includes(path)) {
+      throw new ImageError(path, "is its own backing file: the chain comes back to it");
+    }
+    if (this.#paths.length === FILES_MAX) {
+      throw new ImageError(this.#paths[0]!, `its chain has more than ${FILES_MAX} files`);
+    }
+    this.#paths.push(path);
+    return [this.#open(path, readOnly), this.#paths.length - 1];
+  }
+}
+
+function readStart(file: SyncFile): Uint8Array {
+  const bytes = new Uint8Array(Math.min(HEADER_MAX, file.size()));
+  return bytes.subarray(0, file.read(bytes, 0));
+}
+
+/** Names are relative to the image that has them. Those with a protocol are none of ours. */
+function beside(image: string, name: string, what: string): string {
+  const protocol = /^[^/]*?:/.exec(name)?.[0];
+  if (protocol === "file:") return beside(image, name.slice(protocol.length), what);
+  if (protocol !== undefined) {
+    const reason = `its ${what} is '${printable(name)}': only plain file names are followed`;
+    throw new ImageError(image, reason, `'${printable(protocol)}' is for qemu`);
+  }
+  return isAbsolute(name) ? resolve(name) : join(dirname(image), name);
+}
+
+function backingFormat(image: string, header: Header): string | undefined {
+  const format = header.backingFormat;
+  if (format === undefined || format === "raw" || format === "qcow2") return format;
+  throw new ImageError(image, `its backing file is '${printable(format)}', not raw or qcow2`);
+}
+
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, "?");
+}
+
+/** Bytes of an image's disk, in whole sectors: the rest of a raw file's last one reads zeros. */
+export function diskSize(image: ChainImage): number {
+  const size = image.header?.size ?? image.file.size();
+  return Math.ceil(size / SECTOR) * SECTOR;
+}

@@ -1,0 +1,253 @@
+/** The header of an image: what it says, and in one line why it is refused. */
+
+import { SysError } from "../../src/target/file_io.ts";
+import { type Extensions, readExtensions } from "./extensions.ts";
+import * as q from "./format.ts";
+
+export interface Header extends Extensions {
+  version: number;
+  clusterBits: number;
+  clusterSize: number;
+  /** Bytes of the virtual disk. */
+  size: number;
+  cryptMethod: number;
+  l1Size: number;
+  l1Offset: number;
+  refcountTableOffset: number;
+  refcountTableClusters: number;
+  refcountOrder: number;
+  snapshotCount: number;
+  snapshotsOffset: number;
+  headerLength: number;
+  incompatible: number;
+  compatible: number;
+  /** As two words: unknown bits have to be cleared, wherever they are. */
+  autoclearHigh: number;
+  autoclearLow: number;
+  compressionType: number;
+  extendedL2: boolean;
+  externalData: boolean;
+  backingName: string | undefined;
+}
+
+/** An image that is not what it has to be. */
+export class ImageError extends SysError {
+  constructor(path: string, reason: string, hint?: string) {
+    const facts = { op: "qcow2", errno: 0, subject: path, reason };
+    super(hint === undefined ? facts : { ...facts, hint });
+  }
+}
+
+/** `bytes`: the first cluster, or what there is of it. `fileSize`: of the whole image file. */
+export function readHeader(bytes: Uint8Array, path: string, fileSize: number): Header {
+  const refuse = (reason: string, hint?: string): never => {
+    throw new ImageError(path, reason, hint);
+  };
+  if (!isQcow2(bytes)) refuse("has no qcow2 magic", "a raw image is served by -t loop");
+  if (bytes.length < q.V2_HEADER_LENGTH) refuse("ends inside the header");
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const version = view.getUint32(4);
+  if (version !== 2 && version !== 3) refuse(`version is ${version}; 2 and 3 are known`);
+  const clusterBits = view.getUint32(20);
+  if (clusterBits < q.CLUSTER_BITS_MIN || clusterBits > q.CLUSTER_BITS_MAX) {
+    refuse(`cluster_bits is ${clusterBits}; it has to be from 9 to 21`);
+  }
+  const features = version === 2 ? NO_FEATURES : readFeatures(view, clusterBits, refuse);
+  const offsetAt = (at: number, name: string): number => readOffset(view, at, name, refuse);
+  const backingOffset = offsetAt(8, "backing_file_offset");
+  const end = backingOffset === 0 ? 2 ** clusterBits : Math.min(backingOffset, 2 ** clusterBits);
+  const extensions = readExtensions(view, features.headerLength, end, refuse);
+  const header: Header = {
+    version,
+    clusterBits,
+    clusterSize: 2 ** clusterBits,
+    size: offsetAt(24, "size"),
+    cryptMethod: view.getUint32(32),
+    l1Size: view.getUint32(36),
+    l1Offset: offsetAt(40, "l1_table_offset"),
+    refcountTableOffset: offsetAt(48, "refcount_table_offset"),
+    refcountTableClusters: view.getUint32(56),
+    snapshotCount: view.getUint32(60),
+    snapshotsOffset: offsetAt(64, "snapshots_offset"),
+    ...features,
+    ...extensions,
+    backingName: undefined,
+  };
+  refuseUnknown(view, header, refuse);
+  header.backingName = readBackingName(bytes, backingOffset, header, refuse);
+  checkLimits(header, fileSize, refuse);
+  checkCombinations(header, refuse);
+  return header;
+}
+
+export type Refuse = (reason: string, hint?: string) => never;
+
+export function isQcow2(bytes: Uint8Array): boolean {
+  if (bytes.length < 4) return false;
+  return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0) === q.MAGIC;
+}
+
+const NO_FEATURES = {
+  headerLength: q.V2_HEADER_LENGTH,
+  incompatible: 0,
+  compatible: 0,
+  autoclearHigh: 0,
+  autoclearLow: 0,
+  refcountOrder: 4,
+  compressionType: 0,
+  extendedL2: false,
+  externalData: false,
+};
+
+function readFeatures(view: DataView, clusterBits: number, refuse: Refuse): typeof NO_FEATURES {
+  if (view.byteLength < q.V3_HEADER_LENGTH) refuse("ends inside the header");
+  const headerLength = view.getUint32(100);
+  if (headerLength < q.V3_HEADER_LENGTH || headerLength % 8 !== 0) {
+    refuse(`header_length is ${headerLength}; it has to be a multiple of 8, 104 at least`);
+  }
+  if (headerLength > Math.min(2 ** clusterBits, view.byteLength)) {
+    refuse(`header_length is ${headerLength}, beyond the first cluster or the file`);
+  }
+  const incompatible = view.getUint32(q.INCOMPATIBLE_FEATURES_AT + 4);
+  return {
+    headerLength,
+    incompatible,
+    compatible: view.getUint32(84),
+    autoclearHigh: view.getUint32(q.AUTOCLEAR_FEATURES_AT),
+    autoclearLow: view.getUint32(q.AUTOCLEAR_FEATURES_AT + 4),
+    refcountOrder: view.getUint32(96),
+    compressionType: headerLength > q.V3_HEADER_LENGTH ? view.getUint8(104) : 0,
+    extendedL2: (incompatible & q.INCOMPATIBLE_EXTENDED_L2) !== 0,
+    externalData: (incompatible & q.INCOMPATIBLE_DATA_FILE) !== 0,
+  };
+}
+
+function readOffset(view: DataView, at: number, name: string, refuse: Refuse): number {
+  const value = view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4);
+  if (value > q.OFFSET_MAX) refuse(`${name} is ${value}, larger than any file`);
+  return value;
+}
+
+/** Bits that change the meaning of the image and that we do not know, by the image's names. */
+function refuseUnknown(view: DataView, header: Header, refuse: Refuse): void {
+  if (header.version === 2) return;
+  const high = view.getUint32(q.INCOMPATIBLE_FEATURES_AT);
+  const unknown: string[] = [];
+  for (let bit = 0; bit < 64; bit++) {
+    const word = bit < 32 ? header.incompatible : high;
+    const known = bit < 32 && ((q.INCOMPATIBLE_KNOWN >>> bit) & 1) !== 0;
+    if (((word >>> (bit % 32)) & 1) === 0 || known) continue;
+    const name = header.featureNames.find((feature) => feature.kind === 0 && feature.bit === bit);
+    unknown.push(name === undefined ? `bit ${bit}` : `bit ${bit} (${name.name})`);
+  }
+  if (unknown.length === 0) return;
+  refuse(`incompatible_features has what is not known here: ${unknown.join(", ")}`);
+}
+
+function readBackingName(
+  bytes: Uint8Array,
+  offset: number,
+  header: Header,
+  refuse: Refuse,
+): string | undefined {
+  if (offset === 0) return undefined;
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(16);
+  if (length > q.BACKING_NAME_MAX) {
+    refuse(`backing_file_size is ${length}; ${q.BACKING_NAME_MAX} is the most`);
+  }
+  if (length === 0) return undefined;
+  if (offset < header.headerLength || offset + length > header.clusterSize) {
+    refuse(`backing_file_offset is ${offset}: the name does not lie inside the first cluster`);
+  }
+  if (offset + length > bytes.length) refuse("ends inside the name of the backing file");
+  const name = new TextDecoder().decode(bytes.subarray(offset, offset + length));
+  if (name.includes("\0")) refuse("the name of the backing file has a zero byte in it");
+  return name;
+}
+
+function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
+  const { clusterSize, l1Size } = header;
+  if (header.size === 0) refuse("size is 0: there is no disk in it", "qemu-img resize gives one");
+  if (header.refcountOrder > q.REFCOUNT_ORDER_MAX) {
+    refuse(`refcount_order is ${header.refcountOrder}; 6 (64 bits) is the most`);
+  }
+  if (l1Size * 8 > q.L1_BYTES_MAX) refuse(`l1_size is ${l1Size}; a table has 32 MiB at the most`);
+  const needed = Math.ceil(header.size / (clusterSize * l2EntriesOf(header)));
+  if (l1Size < needed) refuse(`l1_size is ${l1Size}; a disk of this size needs ${needed}`);
+  checkTable("l1_table_offset", header.l1Offset, l1Size * 8, clusterSize, fileSize, refuse);
+  const refcountTable = header.refcountTableClusters * clusterSize;
+  if (refcountTable > q.REFCOUNT_TABLE_BYTES_MAX) {
+    const count = header.refcountTableClusters;
+    refuse(`refcount_table_clusters is ${count}; a table has 8 MiB at the most`);
+  }
+  if (refcountTable === 0) refuse("refcount_table_clusters is 0: nothing counts the clusters");
+  const at = header.refcountTableOffset;
+  checkTable("refcount_table_offset", at, refcountTable, clusterSize, fileSize, refuse);
+  if (header.snapshotCount > q.SNAPSHOTS_MAX) {
+    refuse(`nb_snapshots is ${header.snapshotCount}; ${q.SNAPSHOTS_MAX} is the most`);
+  }
+  if (header.snapshotCount > 0) {
+    const begin = header.snapshotsOffset;
+    checkTable("snapshots_offset", begin, header.snapshotCount * 40, clusterSize, fileSize, refuse);
+  }
+}
+
+function checkTable(
+  name: string,
+  offset: number,
+  length: number,
+  clusterSize: number,
+  fileSize: number,
+  refuse: Refuse,
+): void {
+  if (length === 0) return;
+  if (offset === 0 || offset % clusterSize !== 0) {
+    refuse(`${name} is ${offset}; it has to be a multiple of the cluster size ${clusterSize}`);
+  }
+  if (offset + length > fileSize) {
+    refuse(`${name} is ${offset}: the table of ${length} bytes goes beyond the end of the file`);
+  }
+}
+
+function checkCombinations(header: Header, refuse: Refuse): void {
+  const compression = (header.incompatible & q.INCOMPATIBLE_COMPRESSION) !== 0;
+  if (compression !== (header.compressionType !== q.COMPRESSION_DEFLATE)) {
+    refuse(`compression_type is ${header.compressionType}, its feature bit says otherwise`);
+  }
+  if (header.compressionType > q.COMPRESSION_ZSTD) {
+    refuse(`compression_type is ${header.compressionType}; 0 (deflate) and 1 (zstd) are known`);
+  }
+  if (header.extendedL2 && header.clusterBits < q.EXTENDED_L2_CLUSTER_BITS_MIN) {
+    refuse(`cluster_bits is ${header.clusterBits}; extended L2 entries need 14 at least`);
+  }
+  if (header.externalData && header.snapshotCount > 0) {
+    refuse("nb_snapshots is not 0; with an external data file there are no snapshots");
+  }
+  if (header.externalData && header.dataFileName === undefined) {
+    refuse("needs an external data file and does not name it");
+  }
+  if (isRawData(header) && header.backingName !== undefined) {
+    refuse("has a raw external data file and a backing file; only one of them is allowed");
+  }
+  if (header.bitmaps === undefined && (header.autoclearLow & q.AUTOCLEAR_BITMAPS) !== 0) {
+    refuse("autoclear_features speaks of bitmaps, and the bitmaps extension is missing");
+  }
+  refuseEncrypted(header, refuse);
+}
+
+function refuseEncrypted(header: Header, refuse: Refuse): void {
+  if (header.cryptMethod === q.CRYPT_NONE) return;
+  const method = ["", "AES (legacy)", "LUKS"][header.cryptMethod] ?? String(header.cryptMethod);
+  const hint = "qemu-img convert makes a plain image of it";
+  refuse(`crypt_method is ${method}: encrypted images are not served`, hint);
+}
+
+/** The external data file is to stay a raw image of the disk. */
+export function isRawData(header: Header): boolean {
+  return header.externalData && (header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE) !== 0;
+}
+
+/** Entries of one L2 table. */
+export function l2EntriesOf(header: { clusterSize: number; extendedL2: boolean }): number {
+  return header.clusterSize / (header.extendedL2 ? 16 : 8);
+}
