@@ -1,0 +1,49 @@
+/** ffi/arena.ts: memory that stays where it is. */
+
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { Arena, PAGE_SIZE, roundUp, wordsAt } from "../../ffi/arena.ts";
+import { memset } from "../../ffi/libc.ts";
+
+test.each([
+  [0, 4096, 0],
+  [1, 4096, 4096],
+  [4096, 4096, 4096],
+  [4097, 4096, 8192],
+  [98304, 4096, 98304],
+])("%i rounded up to a multiple of %i is %i", (length, unit, rounded) => {
+  expect(roundUp(length, unit)).toBe(rounded);
+});
+
+test("an arena is whole pages of zeros, aligned to them", () => {
+  const arena = new Arena(5000);
+  expect(arena.length).toBe(2 * PAGE_SIZE);
+  expect(arena.address % PAGE_SIZE).toBe(0);
+  expect(wordsAt(arena.address, arena.length).every((word) => word === 0)).toBe(true);
+  arena.free();
+});
+
+test("words show what is written to the memory by whatever way", () => {
+  const arena = new Arena(PAGE_SIZE);
+  const words = wordsAt(arena.address + 8, 16);
+  memset(arena.address + 12, 0xff, 4);
+  expect([...words]).toEqual([0, -1, 0, 0]);
+  arena.free();
+});
+
+test("a freed arena is unmapped", () => {
+  const arena = new Arena(PAGE_SIZE * 3);
+  const begin = arena.address.toString(16);
+  const mapped = (): boolean => readFileSync("/proc/self/maps", "utf8").includes(`${begin}-`);
+  arena.free();
+  expect(mapped()).toBe(false);
+});
+
+test("a large arena costs nothing until it is touched", () => {
+  const resident = (): number =>
+    Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))![1]);
+  const before = resident();
+  const arena = new Arena(2 ** 30);
+  expect(resident() - before).toBeLessThan(64 * 1024);
+  arena.free();
+});

@@ -1,0 +1,62 @@
+/** src/target/parse.ts: sizes and counts as people type them. */
+
+import { describe, expect, test } from "bun:test";
+import { parseCount, parseSectors, parseSize, UsageError } from "../../../src/target/parse.ts";
+
+describe("a size", () => {
+  test.each([
+    ["0", 0],
+    ["512", 512],
+    ["512B", 512],
+    ["64k", 65536],
+    ["64K", 65536],
+    ["64KiB", 65536],
+    ["64kb", 65536],
+    ["1M", 2 ** 20],
+    ["1.5G", 1.5 * 2 ** 30],
+    ["0.5K", 512],
+    ["250GiB", 250 * 2 ** 30],
+    ["2 T", 2 * 2 ** 40],
+    [" 1P ", 2 ** 50],
+    ["9007199254740991", 2 ** 53 - 1],
+  ])("'%s' is %i bytes", (text, bytes) => {
+    expect(parseSize("--size", text)).toBe(bytes);
+  });
+
+  test.each([
+    ...["", " ", "K", "-1", "+1", "1e3", "0x10", "1,5G", "1.5", "0.3K", "1Z", "1KK", "1iB2"],
+    ...["1.", ".5G", "1 000", "NaN", "Infinity", "8192P", "9007199254740992"],
+  ])("'%s' is refused with what was expected", (text) => {
+    expect(() => parseSize("--size", text)).toThrow(UsageError);
+    expect(() => parseSize("--size", text)).toThrow(`--size '${text}': give a size such as`);
+  });
+});
+
+test.each([
+  ["0", 0],
+  ["8", 4096],
+  ["2048", 2 ** 20],
+  ["8B", 8],
+  ["4K", 4096],
+  ["1M", 2 ** 20],
+])("'%s' as sectors is %i bytes: a bare number counts 512 bytes each", (text, bytes) => {
+  expect(parseSectors("--offset", text)).toBe(bytes);
+});
+
+describe("a count", () => {
+  test.each([
+    ["1", 1],
+    ["128", 128],
+    ["0004", 4],
+  ])("'%s' is %i", (text, count) => {
+    expect(parseCount("--depth", text, 1, 128)).toBe(count);
+  });
+
+  test.each(["0", "129", "", " 1", "1.0", "-1", "1e1", "0x10", "4K", "one"])(
+    "'%s' is refused with the range",
+    (text) => {
+      const message = `--depth '${text}': give a whole number from 1 to 128`;
+      expect(() => parseCount("--depth", text, 1, 128)).toThrow(new UsageError(message));
+    },
+  );
+});
