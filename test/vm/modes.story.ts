@@ -1,0 +1,130 @@
+// Goal: however data and commands travel, what is written is what is read, and nothing else is.
+// Method: fio with checksums in every mode, on one queue and on two; a null disk that must read
+// zeros; modes that a kernel lacks are refused by name.
+
+import { expect } from "bun:test";
+import { raw, story, type Vm } from "./story.ts";
+
+const VERIFY = [
+  "--name=v --rw=randwrite --bsrange=512-512k --size=48M --iodepth=32 --ioengine=io_uring",
+  "--direct=1 --fsync=64 --verify=crc32c --verify_fatal=1 --randseed=3",
+].join(" ");
+const TRIM = "--name=t --rw=randtrim --bs=64k --offset=64M --size=32M --iodepth=4 --direct=1";
+
+const COPY = { option: "--mode copy", mode: "copy", needs: [] };
+const WAYS = [
+  COPY,
+  { option: "-g", mode: "get-data", needs: ["UBLK_F_NEED_GET_DATA"] },
+  { option: "--usercopy", mode: "user-copy", needs: ["UBLK_F_USER_COPY"] },
+  { option: "--mode zero-copy", mode: "zero-copy", needs: ["UBLK_F_SUPPORT_ZERO_COPY"] },
+  {
+    option: "--mode zero-copy --zero-copy-min 0",
+    mode: "zero-copy",
+    needs: ["UBLK_F_SUPPORT_ZERO_COPY"],
+  },
+  { option: "-z", mode: "auto-zero-copy", needs: ["UBLK_F_AUTO_BUF_REG"] },
+];
+const BATCHED = WAYS.filter(({ mode }) => mode !== "get-data").map((way) => ({
+  ...way,
+  option: `${way.option} -b`,
+  needs: [...way.needs, "UBLK_F_BATCH_IO"],
+}));
+const THREADED = [
+  { ...COPY, option: "--mode copy -q 2 --threads 1" },
+  { ...COPY, option: "--mode copy --threads 2", needs: ["UBLK_F_PER_IO_DAEMON"] },
+];
+
+for (const way of [...WAYS, ...BATCHED, ...THREADED]) {
+  story(`data survives ${way.option}`, { features: way.needs, timeout: 400 }, async (vm) => {
+    vm.patience = 300;
+    await vm.sh`truncate -s 128M ${vm.data}/m.img`;
+    for (const queues of way.option.includes("threads") ? [""] : ["-q 1", "-q 2"]) {
+      const add = `-t loop -f ${vm.data}/m.img ${way.option} ${queues}`;
+      const id = await vm.add`${raw(add)}`;
+      const [view] = JSON.parse(await vm.sh`ublk list -n ${id} --json`);
+      expect(view).toMatchObject({ mode: way.mode, batch: way.option.includes("-b") });
+      await vm.sh`fio --filename=/dev/ublkb${id} ${raw(VERIFY)} ${raw(TRIM)}`;
+      await vm.sh`ublk del -n ${id}`;
+    }
+    await nullReadsZeros(vm, way.option);
+  });
+}
+
+/** Kernel memory of somebody else is what a reader must never get. */
+async function nullReadsZeros(vm: Vm, option: string): Promise<void> {
+  const id = await vm.add`-t null --size 1G -d 4 ${raw(option)}`;
+  await vm.sh`head -c 4M /dev/urandom > /tmp/noise`;
+  for (const bs of ["4k", "512k"]) {
+    await vm.sh`dd if=/tmp/noise of=/dev/ublkb${id} bs=${bs} oflag=direct status=none`;
+    await vm.sh`dd if=/dev/ublkb${id} bs=${bs} count=${bs === "4k" ? 256 : 8} iflag=direct status=none |
+      cmp -n ${1 << 20} - /dev/zero`;
+  }
+  await vm.sh`ublk del -n ${id}`;
+}
+
+story(
+  "the end of a truncated file is an error in every mode, and shows nothing",
+  {},
+  async (vm) => {
+    const features = await vm.sh`ublk features`;
+    for (const { option, needs } of [...WAYS, ...BATCHED]) {
+      if (!needs.every((flag) => offers(features, flag))) continue;
+      const image = `${vm.data}/short.img`;
+      await vm.sh`truncate -s 8M ${image}`;
+      const id = await vm.add`-t loop -f ${image} ${raw(option)}`;
+      await vm.sh`truncate -s 4M ${image}`;
+      const read =
+        await vm.run`dd if=/dev/ublkb${id} of=/tmp/got bs=64k skip=80 count=1 iflag=direct`;
+      expect(read.stderr, option).toContain("Input/output error");
+      expect(await vm.sh`stat -c %s /tmp/got`, option).toBe("0");
+      await vm.sh`dd if=/dev/ublkb${id} bs=64k count=1 iflag=direct status=none | cmp -n 65536 - /dev/zero`;
+      await vm.sh`ublk del -n ${id}`;
+    }
+  },
+);
+
+const SHORT = new Map([
+  ["UBLK_F_SUPPORT_ZERO_COPY", "SUPPORT_ZERO_COPY"],
+  ["UBLK_F_AUTO_BUF_REG", "AUTO_ZC"],
+  ["UBLK_F_BATCH_IO", "BATCH_IO"],
+]);
+const offers = (features: string, flag: string): boolean =>
+  features.includes(SHORT.get(flag) ?? flag.replace("UBLK_F_", ""));
+
+story(
+  "a mode that the kernel lacks is refused by name, before there is a device",
+  {},
+  async (vm) => {
+    const features = await vm.sh`ublk features`;
+    for (const { option, needs } of [...WAYS, ...BATCHED]) {
+      const lacking = needs.filter((flag) => !offers(features, flag));
+      if (lacking.length === 0) continue;
+      const result = await vm.run`ublk add -t null ${raw(option)}`;
+      expect(result.stderr, option).toContain(`lacks ${lacking[0]}`);
+      expect(result.status, option).toBe(1);
+    }
+    for (const both of ["-g --usercopy", "-g -z", "-g -b", "--usercopy -z", "--mode copy -z"]) {
+      const result = await vm.run`ublk add -t null ${raw(both)}`;
+      expect(result.stderr, both).toContain("exclude each other");
+      expect(result.status, both).toBe(2);
+    }
+    expect(await vm.sh`ublk list`).toBe("");
+  },
+);
+
+story(
+  "without a word the best mode is chosen: zero copy for files, copy for null",
+  {},
+  async (vm) => {
+    const auto = offers(await vm.sh`ublk features`, "UBLK_F_AUTO_BUF_REG");
+    await vm.sh`truncate -s 16M ${vm.data}/c.img`;
+    await vm.add`-t null --size 1G`;
+    await vm.add`-t loop -f ${vm.data}/c.img`;
+    const views = JSON.parse(await vm.sh`ublk list --json`);
+    expect(views.map((view: { mode: string }) => view.mode)).toEqual([
+      "copy",
+      auto ? "auto-zero-copy" : "copy",
+    ]);
+    await vm.sh`ublk del -a`;
+  },
+);
