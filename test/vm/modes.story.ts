@@ -3,6 +3,7 @@
 // zeros; modes that a kernel lacks are refused by name.
 
 import { expect } from "bun:test";
+import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
 import { raw, story, type Vm } from "./story.ts";
 
 const VERIFY = [
@@ -11,8 +12,14 @@ const VERIFY = [
 ].join(" ");
 const TRIM = "--name=t --rw=randtrim --bs=64k --offset=64M --size=32M --iodepth=4 --direct=1";
 
-const COPY = { option: "--mode copy", mode: "copy", needs: [] };
-const WAYS = [
+interface Way {
+  option: string;
+  mode: string;
+  needs: FeatureFlag[];
+}
+
+const COPY: Way = { option: "--mode copy", mode: "copy", needs: [] };
+const WAYS: Way[] = [
   COPY,
   { option: "-g", mode: "get-data", needs: ["UBLK_F_NEED_GET_DATA"] },
   { option: "--usercopy", mode: "user-copy", needs: ["UBLK_F_USER_COPY"] },
@@ -24,12 +31,12 @@ const WAYS = [
   },
   { option: "-z", mode: "auto-zero-copy", needs: ["UBLK_F_AUTO_BUF_REG"] },
 ];
-const BATCHED = WAYS.filter(({ mode }) => mode !== "get-data").map((way) => ({
+const BATCHED: Way[] = WAYS.filter(({ mode }) => mode !== "get-data").map((way) => ({
   ...way,
   option: `${way.option} -b`,
   needs: [...way.needs, "UBLK_F_BATCH_IO"],
 }));
-const THREADED = [
+const THREADED: Way[] = [
   { ...COPY, option: "--mode copy -q 2 --threads 1" },
   { ...COPY, option: "--mode copy --threads 2", needs: ["UBLK_F_PER_IO_DAEMON"] },
 ];
@@ -83,13 +90,11 @@ story(
   },
 );
 
-const SHORT = new Map([
-  ["UBLK_F_SUPPORT_ZERO_COPY", "SUPPORT_ZERO_COPY"],
-  ["UBLK_F_AUTO_BUF_REG", "AUTO_ZC"],
-  ["UBLK_F_BATCH_IO", "BATCH_IO"],
-]);
-const offers = (features: string, flag: string): boolean =>
-  features.includes(SHORT.get(flag) ?? flag.replace("UBLK_F_", ""));
+/** `features`: what `ublk features` printed; its first line ends with the bits. */
+function offers(features: string, flag: FeatureFlag): boolean {
+  const bits = BigInt(/0x[0-9a-f]+/.exec(features)?.[0] ?? 0);
+  return ((bits >> BigInt(FEATURES.findIndex((one) => one.flag === flag))) & 1n) === 1n;
+}
 
 story(
   "a mode that the kernel lacks is refused by name, before there is a device",
