@@ -83,6 +83,7 @@ function foldBits(argv: string[], table: OptionTable): { args: string[]; off: st
       continue;
     }
     at++;
+    if (off.includes(found[0])) throw new UsageError(`--${found[0]} is given twice`);
     if (bit === "1") args.push(word);
     else off.push(found[0]);
   }

@@ -15,6 +15,7 @@ import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
 export const DAEMON_VERB = "daemon";
 /** The daemon says its one word here. */
 const ANSWER_FD = 3;
+const STDERR_FD = 2;
 
 type Answer = { live: number } | { failed: ErrorFacts };
 
@@ -69,7 +70,10 @@ function daemonEnvironment(): Record<string, string> {
 /** In the daemon: the block device exists; from here on nobody listens. */
 export function answerLive(id: number): void {
   answer({ live: id });
-  libc.dup2(libc.open("/dev/null", libc.O_RDWR), process.stderr.fd);
+  // By its number: asking process.stderr for it would make a copy that stays.
+  const nowhere = libc.open("/dev/null", libc.O_RDWR);
+  libc.dup2(nowhere, STDERR_FD);
+  libc.close(nowhere);
 }
 
 /** In the daemon: there will be no device, and nothing of it is left. */
