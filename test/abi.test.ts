@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as libc from "../ffi/libc.ts";
-import { askCompiler, newestKernelHeaders } from "./c_compiler.ts";
+import { askCompiler, type Layouts, layoutsOf, newestKernelHeaders } from "./c_compiler.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const headers = await newestKernelHeaders();
@@ -13,7 +13,7 @@ const include = "include" in headers ? headers.include : undefined;
 const testAbi = test.skipIf("missing" in headers);
 
 /** Names that come from a header, by how they begin; the two kinds do not go into one program. */
-const KERNEL_NAMES = /^(IORING_|IOSQE_|RWF_|BLK[A-Z]|STATX_|FALLOC_|PR_)/;
+const KERNEL_NAMES = /^(IORING_|IOSQE_|IOU_|RWF_|BLK[A-Z]|STATX_|FALLOC_|PR_)/;
 const LIBC_NAMES = /^((O|PROT|MAP|F|FLOCK|AT|SYS|CLONE|MS|MNT)_|POLL)/;
 const KERNEL_HEADERS = ["linux/io_uring.h", "linux/fs.h", "linux/falloc.h", "linux/stat.h"];
 const LIBC_HEADERS = ["fcntl.h", "poll.h", "sched.h", "sys/mman.h", "sys/mount.h", "sys/syscall.h"];
@@ -24,6 +24,7 @@ const MEANINGS: Record<string, string> = {
   FLOCK_SIZE: "sizeof(struct flock)",
   STATX_SIZE: "sizeof(struct statx)",
   STATX_MASK_AT: "offsetof(struct statx, stx_mask)",
+  STATX_DIO_MEM_ALIGN_AT: "offsetof(struct statx, stx_dio_mem_align)",
   STATX_DIO_OFFSET_ALIGN_AT: "offsetof(struct statx, stx_dio_offset_align)",
   SYS_PIDFD_OPEN: "SYS_pidfd_open",
 };
@@ -74,13 +75,24 @@ testAbi(`the constants of the C library's headers are right${why}`, () => {
   compare(LIBC_NAMES, LIBC_HEADERS, 20);
 });
 
-testAbi(`an open file's lock is laid out as image_lock.ts writes it${why}`, () => {
-  const members = ["l_type", "l_whence", "l_start", "l_len", "l_pid"];
-  const questions = new Map(
-    members.map((member) => [member, `offsetof(struct flock, ${member})`] as const),
-  );
-  const found = askCompiler(["fcntl.h"], questions);
-  expect([...found.values()]).toEqual([0n, 2n, 8n, 16n, 24n]);
+/** Structs that the sources fill or read by offset, as they have them in mind. */
+const LAYOUTS: Layouts = {
+  "struct flock": { l_type: 0, l_whence: 2, l_start: 8, l_len: 16, l_pid: 24 },
+  "struct pollfd": { fd: 0, events: 4, revents: 6 },
+  "struct io_uring_params": { sq_entries: 0, cq_entries: 4, flags: 8, sq_off: 40, cq_off: 80 },
+  "struct io_sqring_offsets": { head: 0, tail: 4, ring_mask: 8, array: 24 },
+  "struct io_cqring_offsets": { head: 0, tail: 4, ring_mask: 8, cqes: 20 },
+  "struct io_uring_getevents_arg": { sigmask: 0, sigmask_sz: 8, ts: 16 },
+  "struct __kernel_timespec": { tv_sec: 0, tv_nsec: 8 },
+  "struct io_uring_rsrc_register": { nr: 0, flags: 4, resv2: 8, data: 16, tags: 24 },
+  "struct io_uring_buf_reg": { ring_addr: 0, ring_entries: 8, bgid: 12, flags: 14 },
+  "struct io_uring_buf": { addr: 0, len: 8, bid: 12, resv: 14 },
+  "struct io_uring_buf_ring": { tail: 14 },
+};
+
+testAbi(`structs are laid out as they are filled${why}`, () => {
+  const found = layoutsOf(LAYOUTS, ["fcntl.h", "poll.h", "linux/io_uring.h"], include);
+  expect(found).toEqual(LAYOUTS);
 });
 
 test("constants are found in a source text, and what is no plain number is left out", () => {

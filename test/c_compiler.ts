@@ -69,6 +69,25 @@ export function askCompiler(
   }
 }
 
+/** Where members are, by type and member. */
+export type Layouts = Record<string, Record<string, number>>;
+
+/** The same types and members, with the compiler's answers. */
+export function layoutsOf(layouts: Layouts, headers: readonly string[], include?: string): Layouts {
+  const questions = new Map<string, string>();
+  for (const [type, members] of Object.entries(layouts)) {
+    for (const member of Object.keys(members)) {
+      questions.set(`${type}.${member}`, `offsetof(${type}, ${member})`);
+    }
+  }
+  const found: Layouts = {};
+  for (const [name, at] of askCompiler(headers, questions, include)) {
+    const [type = "", member = ""] = name.split(".");
+    (found[type] ??= {})[member] = Number(at);
+  }
+  return found;
+}
+
 function split(line: string): [string, bigint] {
   const space = line.lastIndexOf(" ");
   return [line.slice(0, space), BigInt(line.slice(space + 1))];

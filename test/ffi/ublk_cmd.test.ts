@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as ublk from "../../ffi/ublk_cmd.ts";
-import { askCompiler, newestKernelHeaders } from "../c_compiler.ts";
+import { askCompiler, type Layouts, layoutsOf, newestKernelHeaders } from "../c_compiler.ts";
 
 const headers = await newestKernelHeaders();
 const why = "missing" in headers ? ` (${headers.missing})` : "";
@@ -13,6 +13,8 @@ const testAbi = test.skipIf("missing" in headers);
 
 const IOD = "struct ublksrv_io_desc";
 const IO_CMD = "struct ublksrv_io_cmd";
+const BATCH = "struct ublk_batch_io";
+const ELEM = "struct ublk_elem_header";
 /** Numbers of ours that are no constant of the header: what they mean there. */
 const MEANINGS: Record<string, string> = {
   IOD_SIZE: `sizeof(${IOD})`,
@@ -23,6 +25,11 @@ const MEANINGS: Record<string, string> = {
   IO_CMD_QID_TAG: `offsetof(${IO_CMD}, q_id) / 4`,
   IO_CMD_RESULT: `offsetof(${IO_CMD}, result) / 4`,
   IO_CMD_ADDR: `offsetof(${IO_CMD}, addr) / 4`,
+  BATCH_QID_FLAGS: `offsetof(${BATCH}, q_id) / 4`,
+  BATCH_NR_ELEM_BYTES: `offsetof(${BATCH}, nr_elem) / 4`,
+  ELEM_SIZE: `sizeof(${ELEM})`,
+  ELEM_SIZE_WITH_ADDR: `sizeof(${ELEM}) + sizeof(__u64)`,
+  UBLK_AUTO_BUF_REG_FLAGS_SHIFT: "offsetof(struct ublk_auto_buf_reg, flags) * 8",
 };
 /** Structs that we fill in part. */
 const PARTIAL = new Set(["ublk_params"]);
@@ -71,14 +78,16 @@ testAbi(`every feature flag of the header has a name of ours${why}`, () => {
   expect([...flags]).toEqual(ublk.FEATURES.map(({ flag }) => flag));
 });
 
-testAbi(`q_id and tag share the first word of a command${why}`, () => {
-  const halves = new Map([
-    ["q_id", `offsetof(${IO_CMD}, q_id)`],
-    ["tag", `offsetof(${IO_CMD}, tag)`],
-    ["size", `sizeof(${IO_CMD})`],
-  ]);
-  const found = askCompiler(["linux/ublk_cmd.h"], halves, include);
-  expect([...found.values()]).toEqual([0n, 2n, 16n]);
+/** Where members share a word of ours: their bytes from the struct's beginning. */
+const HALVES: Layouts = {
+  [IO_CMD]: { q_id: 0, tag: 2 },
+  [BATCH]: { q_id: 0, flags: 2, nr_elem: 4, elem_bytes: 6 },
+  [ELEM]: { tag: 0, buf_index: 2, result: 4 },
+  "struct ublk_auto_buf_reg": { index: 0, flags: 2 },
+};
+
+testAbi(`members that share a word are where we write them${why}`, () => {
+  expect(layoutsOf(HALVES, ["linux/ublk_cmd.h"], include)).toEqual(HALVES);
 });
 
 testAbi("a wrong offset would be noticed", () => {

@@ -156,6 +156,21 @@ export class SimDisk implements SimFile {
   }
 }
 
+/** /dev/zero. */
+export class SimZero implements SimFile {
+  readonly #memory: Memory;
+
+  constructor(memory: Memory) {
+    this.#memory = memory;
+  }
+
+  submit(sqe: Sqe, done: Done): void {
+    if (sqe.opcode !== READ) throw new Error(`/dev/zero was sent opcode ${sqe.opcode}`);
+    this.#memory.destination(sqe.address, sqe.length).fill(0);
+    done(sqe.length);
+  }
+}
+
 /** A write that has not been acknowledged is not durable yet, whatever it asked for. */
 function volatile(sqe: Sqe): Sqe {
   return { ...sqe, opFlags: sqe.opcode === WRITE ? 0 : sqe.opFlags };

@@ -33,7 +33,7 @@ const buffers = new Arena(DEPTH * IO_BYTES);
 
 function prepare(attach: (context: QueueContext) => Handlers, count: number): Loop {
   const ring = new StillRing(DEPTH, count);
-  const shared = { ring, reserved: DEPTH, zeroes: zeroes.address };
+  const shared = { ring, reserved: DEPTH, zeroes: zeroes.address, zeroFile: 2 };
   const ios: QueueIo[] = [];
   for (let tag = 0; tag < DEPTH; tag++) {
     ios.push(new CopyIo(tag, 0, tag, shared, buffers.address + tag * IO_BYTES));
@@ -44,12 +44,11 @@ function prepare(attach: (context: QueueContext) => Handlers, count: number): Lo
   const loop = new Loop(
     ring,
     ios,
-    new TagCommands(ring, [ring.iods]),
+    new TagCommands(ring, ios, [ring.iods]),
     handlers,
     runnable,
     complain,
   );
-  loop.fetchAll();
   return loop;
 }
 

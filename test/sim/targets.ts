@@ -16,6 +16,8 @@ const SOME_DISK: Disk = {
   fua: true,
   discardGranularity: 4096,
   writeZeroes: true,
+  touchesBytes: false,
+  memoryAlignment: 1,
   threads: "any",
   report: {},
 };

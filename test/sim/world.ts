@@ -5,7 +5,7 @@ import type { QueueIo } from "../../src/queue/io.ts";
 import { Loop } from "../../src/queue/loop.ts";
 import { TagCommands } from "../../src/queue/commands.ts";
 import { type Handlers, type QueueContext, ZEROES_MAX } from "../../src/target/target.ts";
-import { SimDisk } from "./disk.ts";
+import { SimDisk, SimZero } from "./disk.ts";
 import { READ, type Request, SimDriver, WRITE } from "./driver.ts";
 import { Memory } from "./memory.ts";
 import { Platter } from "./platter.ts";
@@ -70,21 +70,21 @@ export class World {
     this.driver = new SimDriver({ queues, depth, maxIoBytes }, this.#memory, this.random);
     this.sources = [this.driver, this.disk];
     const slots = queues * depth;
-    const files = [this.driver, this.disk];
+    const files = [this.driver, this.disk, new SimZero(this.#memory)];
     const entries = slots * (options.sqesPerSlot ?? 2);
     this.ring = new SimRing(entries, files, this, options.intake);
     const zeroes = this.#memory.map(ZEROES_MAX);
     this.#memory.allow("zeroes", zeroes.address, ZEROES_MAX, () => "they must stay zeros");
     this.#zeroes = this.#memory.source(zeroes.address, ZEROES_MAX);
     const buffers = this.#memory.map(slots * maxIoBytes);
-    const shared = { ring: this.ring, reserved: slots, zeroes: zeroes.address };
+    const shared = { ring: this.ring, reserved: slots, zeroes: zeroes.address, zeroFile: 2 };
     const ios: QueueIo[] = [];
     for (let slot = 0; slot < slots; slot++) {
       const queueId = Math.floor(slot / depth);
       const address = buffers.address + slot * maxIoBytes;
       ios.push(new CopyIo(slot, queueId, slot % depth, shared, address));
     }
-    const commands = new TagCommands(this.ring, this.driver.iods);
+    const commands = new TagCommands(this.ring, ios, this.driver.iods);
     const complain = (error: unknown): void => void this.complaints.push(error);
     const runnable: QueueIo[] = [];
     const handlers = options.attach({ runnable, allocate: (length) => this.#allocate(length) });
@@ -114,7 +114,6 @@ export class World {
   /** Serves until the device is stopped, and looks whether all the rules were kept. */
   run(): number {
     try {
-      this.loop.fetchAll();
       const failure = this.loop.run();
       this.check();
       if (failure === 0 && this.ring.queued() > 0) throw new Error("commands were left behind");
