@@ -61,7 +61,7 @@ export interface Ring {
   nextSqeKeeping(reserved: number): number;
   /** Whether `count` SQEs can follow each other in one submission; submits to make it so. */
   roomFor(count: number, reserved: number): boolean;
-  /** Submits what is queued, without waiting. 0 or -errno. */
+  /** Submits without waiting; answers how much the kernel did not take yet, or -errno. */
   submit(): number;
   /** Submits what is queued and sleeps until a completion is there. 0 or -errno. */
   submitAndWait(): number;

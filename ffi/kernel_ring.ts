@@ -141,8 +141,7 @@ export class KernelRing implements Ring {
   submitAndWait(): number {
     Atomics.store(this.#cqHead, 0, this.#cqe);
     const result = this.#enter(1, IORING_ENTER_GETEVENTS);
-    // A signal, or the kernel short of memory: what was not taken is still queued.
-    return result === -EINTR || result === -EAGAIN || result === -EBUSY ? 0 : Math.min(result, 0);
+    return isTransient(result) ? 0 : Math.min(result, 0);
   }
 
   /** As `submitAndWait`, for the control path: false when nothing came within `ms`. */
@@ -159,7 +158,9 @@ export class KernelRing implements Ring {
   }
 
   submit(): number {
-    return this.#queued() === 0 ? 0 : Math.min(this.#enter(0, 0), 0);
+    if (this.#queued() === 0) return 0;
+    const result = this.#enter(0, 0);
+    return result >= 0 || isTransient(result) ? this.#queued() : result;
   }
 
   #publish(): void {
@@ -204,6 +205,11 @@ export class KernelRing implements Ring {
     libc.close(this.#fd);
     for (const [address, length] of this.#mapped) libc.munmap(address, length); // once
   }
+}
+
+/** A signal, or the kernel short of memory: what was not taken is still queued. */
+function isTransient(result: number): boolean {
+  return result === -EINTR || result === -EAGAIN || result === -EBUSY;
 }
 
 function word(words: Int32Array, index: number): number {

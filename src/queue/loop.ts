@@ -6,7 +6,7 @@
  * request that arrives is committed exactly once.
  */
 
-import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
 import { UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
 import { type Handlers, OP_READ, OP_WRITE, QUEUED, SLOW } from "../target/target.ts";
@@ -19,6 +19,9 @@ import {
   kindOf,
   type QueueIo,
 } from "./io.ts";
+
+/** How often the kernel may put off the last commits before we leave without. */
+const SUBMIT_TRIES_MAX = 1000;
 
 /** Told of what must not happen and did: a handler that threw. */
 export type Complain = (error: unknown) => void;
@@ -71,7 +74,14 @@ export class Loop {
       if (this.#refused < 0) return this.#refused;
     }
     this.#commands.flush();
-    return this.#ring.submit();
+    return this.#submitAll();
+  }
+
+  /** The last commits. Somebody waits for each, and the kernel may not take all at once. */
+  #submitAll(): number {
+    let left = this.#ring.submit();
+    for (let tries = 0; left > 0 && tries < SUBMIT_TRIES_MAX; tries++) left = this.#ring.submit();
+    return left > 0 ? -EBUSY : left;
   }
 
   #reap(): void {

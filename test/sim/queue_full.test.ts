@@ -9,6 +9,7 @@ import { inPieces } from "./pieces.ts";
 import { Random } from "./random.ts";
 import type { Intake } from "./ring.ts";
 import { story } from "./seeds.ts";
+import { nullDisk } from "./targets.ts";
 import { KiB, World } from "./world.ts";
 
 const PATH = import.meta.path;
@@ -56,4 +57,39 @@ test("a request whose SQEs cannot be queued is committed with an error", () => {
   const results = asked.map(({ result }) => result);
   expect(results.every((result) => result === 0 || result === -EAGAIN)).toBe(true);
   expect(results).toContain(-EAGAIN);
+});
+
+test("commits that the kernel does not take at once still leave before the thread does", () => {
+  let quiesced = false;
+  // From the abort on it takes nothing, or one SQE, by turns.
+  let calls = 0;
+  const intake: Intake = (queued) => (quiesced ? ++calls % 2 : queued);
+  const world = new World({ seed: 1, attach: () => inPieces(1), fileSize: SIZE, intake });
+  const asked = [0, 8].map((sector) => world.ask({ op: READ, flags: 0, sector, sectors: 8 }));
+  const disk = world.sources.indexOf(world.disk);
+  world.sources.splice(disk, 1);
+  world.whenQuiet = () => {
+    if (quiesced) return world.disk.ready() > 0 && (world.disk.fire(), true);
+    quiesced = true;
+    world.driver.quiesce();
+    return true;
+  };
+  expect(world.run()).toBe(0);
+  expect(asked.map(({ result }) => result)).toEqual([0, 0]);
+});
+
+test("a kernel that never takes the last commits does not keep the thread for ever", () => {
+  let quiesced = false;
+  const intake: Intake = (queued) => (quiesced ? -EAGAIN : queued);
+  const world = new World({ seed: 1, attach: nullDisk, intake });
+  world.ask({ op: READ, flags: 0, sector: 0, sectors: 8 });
+  const fire = world.driver.fire.bind(world.driver);
+  world.driver.fire = () => {
+    fire();
+    if (quiesced) return;
+    quiesced = true;
+    world.driver.quiesce();
+    fire();
+  };
+  expect(world.run()).toBe(-EBUSY);
 });

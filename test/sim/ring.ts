@@ -69,14 +69,15 @@ export class SimRing implements Ring {
   }
 
   submit(): number {
-    return Math.min(this.#enter(), 0);
+    const taken = this.#enter();
+    return taken >= 0 || isTransient(taken) ? this.#queued() : taken;
   }
 
   submitAndWait(): number {
     this.#world.check();
     const queued = this.#queued();
     const taken = this.#enter();
-    if (taken === -EINTR || taken === -EAGAIN || taken === -EBUSY) return 0;
+    if (isTransient(taken)) return 0;
     if (taken < 0) return taken;
     if (taken < queued) return 0; // the kernel sleeps only when it took all
     while (this.#cq.length === 0) {
@@ -150,4 +151,8 @@ export class SimRing implements Ring {
       this.#world.broke(error);
     }
   }
+}
+
+function isTransient(result: number): boolean {
+  return result === -EINTR || result === -EAGAIN || result === -EBUSY;
 }

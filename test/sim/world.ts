@@ -116,7 +116,8 @@ export class World {
     try {
       const failure = this.loop.run();
       this.check();
-      if (failure === 0 && this.ring.queued() > 0) throw new Error("commands were left behind");
+      if (failure < 0) return failure; // what it owes now, the driver sees to
+      if (this.ring.queued() > 0) throw new Error("commands were left behind");
       this.driver.released();
       if (!ZEROES.equals(this.#zeroes)) throw new Error("the zeroes were written to");
       return failure;
