@@ -34,27 +34,27 @@ export interface DeviceState {
   tids: number[];
 }
 
-const pathOf = (id: number): string => `${STATE_DIR}/${id}.json`;
+const pathOf = (dir: string, id: number): string => `${dir}/${id}.json`;
 
-export function writeState(state: Omit<DeviceState, "schema">): void {
-  ensureDirectory();
-  const aside = `${STATE_DIR}/.${state.dev_id}.${process.pid}`;
+export function writeState(state: Omit<DeviceState, "schema">, dir = STATE_DIR): void {
+  ensureDirectory(dir);
+  const aside = `${dir}/.${state.dev_id}.${process.pid}`;
   rmSync(aside, { force: true });
   const text = JSON.stringify({ schema: SCHEMA, ...state }, null, 2);
   writeFileSync(aside, `${text}\n`, { mode: 0o600, flag: "wx" });
-  renameSync(aside, pathOf(state.dev_id));
+  renameSync(aside, pathOf(dir, state.dev_id));
 }
 
-export function removeState(id: number): void {
-  rmSync(pathOf(id), { force: true });
+export function removeState(id: number, dir = STATE_DIR): void {
+  rmSync(pathOf(dir, id), { force: true });
 }
 
 /** Undefined when there is no file for the device, or none that we may believe. */
-export function readState(id: number): DeviceState | undefined {
+export function readState(id: number, dir = STATE_DIR): DeviceState | undefined {
   let fd: number;
   try {
-    checkDirectory();
-    fd = openSync(pathOf(id), constants.O_RDONLY | constants.O_NOFOLLOW);
+    checkDirectory(dir);
+    fd = openSync(pathOf(dir, id), constants.O_RDONLY | constants.O_NOFOLLOW);
   } catch {
     return undefined;
   }
@@ -70,15 +70,15 @@ export function readState(id: number): DeviceState | undefined {
 }
 
 /** All devices that have a file, whether or not the kernel still knows them. */
-export function readAllStates(): DeviceState[] {
+export function readAllStates(dir = STATE_DIR): DeviceState[] {
   let names: string[];
   try {
-    names = readdirSync(STATE_DIR);
+    names = readdirSync(dir);
   } catch {
     return [];
   }
   const ids = names.map((name) => /^(\d+)\.json$/.exec(name)?.[1]).filter((id) => id !== undefined);
-  return ids.map((id) => readState(Number(id))).filter((state) => state !== undefined);
+  return ids.map((id) => readState(Number(id), dir)).filter((state) => state !== undefined);
 }
 
 function isState(value: unknown): value is DeviceState {
@@ -93,22 +93,22 @@ function isState(value: unknown): value is DeviceState {
   );
 }
 
-function ensureDirectory(): void {
-  mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-  checkDirectory();
+function ensureDirectory(dir: string): void {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  checkDirectory(dir);
 }
 
 /** A directory that others may write to could hand us files of theirs. */
-function checkDirectory(): void {
-  const found = lstatSync(STATE_DIR);
+function checkDirectory(dir: string): void {
+  const found = lstatSync(dir);
   if (found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o022) === 0) {
     return;
   }
   throw new SysError({
     op: "state directory",
     errno: 0,
-    subject: STATE_DIR,
+    subject: dir,
     reason: "is not a directory that only its owner, you, can write to",
-    hint: `look at it (ls -ld ${STATE_DIR}), remove it, and try again`,
+    hint: `look at it (ls -ld ${dir}), remove it, and try again`,
   });
 }
