@@ -89,6 +89,7 @@ function isState(value: unknown): value is DeviceState {
     typeof state.dev_id === "number" &&
     typeof state.target?.name === "string" &&
     typeof state.report === "object" &&
+    state.report !== null &&
     Array.isArray(state.tids)
   );
 }

@@ -99,6 +99,7 @@ describe("as good as none is a state that", () => {
     ["has another schema", whole.replace('"schema":1', '"schema":2')],
     ["speaks of another device", whole.replace('"dev_id":7', '"dev_id":8')],
     ["has no target", whole.replace('"target"', '"tar"')],
+    ["has no report", JSON.stringify({ schema: 1, ...STATE, report: null })],
     ["has no threads", JSON.stringify({ schema: 1, ...STATE, tids: 5 })],
   ])("%s", (_, text) => {
     write(text);
