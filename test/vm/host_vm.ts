@@ -1,8 +1,8 @@
 // The Vm of a story that runs on this very machine, because its owner asked for that.
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { existsSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { host, LabError } from "./host.ts";
 import type { Output, Result, Sent } from "./lane.ts";
@@ -14,8 +14,11 @@ export class HostVm extends Vm {
   readonly #spare: string | undefined;
   readonly #program: string;
 
-  private constructor(data: string, spare: string | undefined, program: string) {
+  readonly #notOurs: string[];
+
+  private constructor(data: string, spare: string | undefined, program: string, others: string[]) {
     super();
+    this.#notOurs = others;
     this.data = data;
     this.#spare = spare;
     this.#program = program;
@@ -29,10 +32,11 @@ export class HostVm extends Vm {
     const data = await mkdtemp(join(tmpdir(), "ublk-lab-"));
     const file = join(data, "spare.img");
     await host(["truncate", "--size=1G", file]);
+    await host(["modprobe", "loop"]).catch(() => undefined); // it may be built in, or not there
     const spare = existsSync("/dev/loop-control")
       ? (await host(["losetup", "--find", "--show", file])).trim()
       : undefined;
-    return new HostVm(data, spare, program);
+    return new HostVm(data, spare, program, await devices());
   }
 
   get spare(): string {
@@ -59,7 +63,10 @@ export class HostVm extends Vm {
     // A daemon may keep the pipe: the command is over when its own process is.
     const result = child.exited.then(async (code) => {
       await Promise.race([read, Bun.sleep(300)]);
-      return { status: child.signalCode ? 128 : code, ...soFar() };
+      const killed = child.signalCode
+        ? 128 + constants.signals[child.signalCode as NodeJS.Signals]
+        : undefined;
+      return { status: killed ?? code, ...soFar() };
     });
     return { pid: Promise.resolve(child.pid), result, soFar };
   }
@@ -80,11 +87,20 @@ export class HostVm extends Vm {
     return this.pullThePlug();
   }
 
+  /** What a story that failed has left is removed; devices of others are not touched. */
   override async close(): Promise<void> {
+    await this.killStarted();
+    for (const name of await devices()) {
+      if (this.#notOurs.includes(name)) continue;
+      const id = name.replace("ublkc", "");
+      await this.harness(`umount --all-targets /dev/ublkb${id}; timeout 30 ublk del -n ${id}`);
+    }
     if (this.#spare) await host(["losetup", "--detach", this.#spare]);
     await rm(this.data, { recursive: true, force: true });
   }
 }
+
+const devices = async () => (await readdir("/dev")).filter((name) => /^ublkc\d+$/.test(name));
 
 async function collect(
   stream: ReadableStream<Uint8Array>,

@@ -3,8 +3,11 @@
 
 import { expect } from "bun:test";
 import { expectClean, faults, survey } from "./checks.ts";
+import { kernelLines } from "./machines.ts";
 import { CommandError, story } from "./story.ts";
 
+/** Not the host. */
+const GUESTS = { kernels: kernelLines() };
 const PRISTINE = { devices: [], daemons: [], stuck: [], log: "" };
 
 story("commands run at the same time, with their own output and status", {}, async (vm) => {
@@ -43,7 +46,7 @@ story("a failing command is an error that says what it printed", {}, async (vm) 
   expect(String(late)).toMatch(/not finished after 2 s[^]*sysrq: Show Blocked State[^]*begun/);
 });
 
-story("the guest has the disks, devices and services that stories use", {}, async (vm) => {
+story("a guest has the disks, devices and services that stories use", GUESTS, async (vm) => {
   await vm.sh`udevadm settle && test -c /dev/ublk-control`;
   await vm.sh`dd if=/dev/zero of=${vm.data}/direct bs=1M count=8 oflag=direct`;
   expect(await vm.sh`findmnt -no FSTYPE ${vm.data}`).toBe("ext4");
@@ -63,7 +66,7 @@ story("what was written before the plug is pulled is there after a reboot", {}, 
   expect(await vm.sh`cat ${vm.data}/file`).toBe("kept");
 });
 
-story("a splat, a process in state D and a leftover daemon are noticed", {}, async (vm) => {
+story("a splat, a process in state D and a leftover daemon are noticed", GUESTS, async (vm) => {
   await expectClean(vm, PRISTINE);
   await vm.sh`echo 'WARNING: CPU: 0 PID: 1 at lab.ts' > /dev/kmsg`;
   await vm.sh`mkdir -p /tmp/ublk.d && cp /bin/sleep /tmp/ublk.d/ublk`;

@@ -30,12 +30,16 @@ export class MachineError extends Error {
 
 export class CommandError extends Error {
   override name = "CommandError";
-  readonly result: Result;
+  readonly #result: Result; // private, because an error is printed with its public fields
 
   constructor(command: string, result: Result, why = `exit status ${result.status}`) {
     const said = [result.stdout, result.stderr].map((text) => text.trimEnd().slice(-SHOWN_OUTPUT));
     super([`${command.trim()}: ${why}`, ...said.filter((text) => text !== "")].join("\n"));
-    this.result = result;
+    this.#result = result;
+  }
+
+  get result(): Result {
+    return this.#result;
   }
 }
 
