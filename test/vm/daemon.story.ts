@@ -58,14 +58,14 @@ story("an idle null device takes little memory and no CPU", {}, async (vm) => {
   await vm.add`-t null`;
   const pid = await vm.daemonPid(0);
   const ticks = "cut -d' ' -f14,15";
-  await Bun.sleep(3000);
+  await Bun.sleep(15_000); // the collector comes to rest
   const before = await vm.sh`${raw(ticks)} /proc/${pid}/stat`;
   await Bun.sleep(10_000);
   const [user = 0, system = 0] = (await vm.sh`${raw(ticks)} /proc/${pid}/stat`)
     .split(" ")
     .map(Number);
   const [user0 = 0, system0 = 0] = before.split(" ").map(Number);
-  expect(user + system - user0 - system0).toBeLessThanOrEqual(2); // of 1000
+  expect(user + system - user0 - system0).toBeLessThanOrEqual(1); // of 1000
   const rss = Number((await vm.sh`grep VmRSS /proc/${pid}/status`).split(/\s+/)[1]);
   console.log(`resident memory of an idle null device: ${(rss / 1024).toFixed(1)} MiB`);
   expect(rss).toBeLessThan(48 << 10);
