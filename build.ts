@@ -1,5 +1,6 @@
 /** `bun run build`: one executable, dist/ublk, with both entries and a copy of liburing inside. */
 
+import { existsSync } from "node:fs";
 import { chmod, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +17,9 @@ const SYSTEM_LIBRARY_DIRS = [
 const RUNTIME_FLAGS = ["--disallow-code-generation-from-strings=strict"];
 
 process.chdir(import.meta.dir);
+if (!existsSync("node_modules/citty")) {
+  await Bun.$`${process.execPath} install --frozen-lockfile`.quiet();
+}
 const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
 try {
   await stageLibrary(join(staging, LIBRARY));
