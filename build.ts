@@ -19,6 +19,11 @@ const RUNTIME_FLAGS = ["--disallow-code-generation-from-strings=strict"];
 process.chdir(import.meta.dir);
 if (!existsSync("node_modules/citty")) {
   await Bun.$`${process.execPath} install --frozen-lockfile`.quiet();
+  // This process has looked for the folder already and would not see it.
+  const again = Bun.spawn([process.execPath, import.meta.path], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  process.exit(await again.exited);
 }
 const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
 try {
