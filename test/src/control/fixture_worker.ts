@@ -1,0 +1,23 @@
+/** A Worker that does what its plan's configuration says, for threads.test.ts. */
+
+import { EIO } from "../../../ffi/errno.ts";
+import type { ThreadMessage, ThreadPlan } from "../../../src/control/threads.ts";
+
+declare const self: Worker;
+
+const say = (message: ThreadMessage): void => self.postMessage(message);
+
+self.addEventListener("message", (event: MessageEvent<ThreadPlan>) => {
+  const { config } = event.data;
+  if (config === "throw before ready") throw new Error("ouch");
+  if (config === "fail before ready") {
+    say({ kind: "failed", facts: { op: "mmap", errno: 12, hint: "buy memory" } });
+    process.exit(0);
+  }
+  if (config === "leave before ready") process.exit(0);
+  say({ kind: "ready", tid: 4711 });
+  say({ kind: "log", line: "served" });
+  if (config === "die") process.exit(3);
+  if (config === "fail") say({ kind: "failed", facts: { op: "queue", errno: EIO } });
+  process.exit(0);
+});

@@ -1,0 +1,69 @@
+/** src/control/remove.ts: a device and its daemon are gone when it returns. */
+
+import { expect, test } from "bun:test";
+import { constants } from "node:os";
+import { SysError } from "../../../ffi/errno.ts";
+import * as device from "../../../src/control/device.ts";
+import { encodeParams } from "../../../src/control/params.ts";
+import { isGone, removeDevice } from "../../../src/control/remove.ts";
+import { diskOf } from "../../disks.ts";
+import { SimControl } from "../../sim/control.ts";
+
+const { ENODEV, EBUSY } = constants.errno;
+const ID = 1_000_001;
+const STOP = 0x07;
+const DEL = 0x05;
+
+async function served(pid: number): Promise<SimControl> {
+  const control = new SimControl();
+  const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536, flags: 0x40n };
+  await device.addDevice(control, ID, wish);
+  await device.setParams(control, ID, encodeParams(diskOf(), 65536, "copy"));
+  await device.startDevice(control, ID);
+  control.devices.get(ID)!.info.setInt32(16, pid, true);
+  return control;
+}
+
+test("it is stopped, deleted, and its daemon waited for", async () => {
+  const daemon = Bun.spawn(["cat"], { stdin: "pipe" });
+  const control = await served(daemon.pid);
+  const send = control.send.bind(control);
+  control.send = (cmdOp, cmd) => {
+    if ((cmdOp & 0xff) === DEL) daemon.stdin.end();
+    return send(cmdOp, cmd);
+  };
+  await removeDevice(control, ID);
+  expect(await daemon.exited).toBe(0);
+  expect(control.log.slice(-2)).toEqual([STOP, DEL]);
+  expect(control.devices.size).toBe(0);
+});
+
+test("a device that nobody serves is deleted all the same", async () => {
+  for (const pid of [-1, 0, 2 ** 22]) {
+    const control = await served(pid);
+    await removeDevice(control, ID);
+    expect(control.devices.size).toBe(0);
+  }
+});
+
+test("a device that its own daemon deletes meanwhile is no error", async () => {
+  const control = await served(-1);
+  const send = control.send.bind(control);
+  control.send = (cmdOp, cmd) => {
+    if ((cmdOp & 0xff) === STOP) control.devices.clear();
+    return send(cmdOp, cmd);
+  };
+  await removeDevice(control, ID);
+});
+
+test("a device that is not there is an error that says so", async () => {
+  const error: unknown = await removeDevice(new SimControl(), ID).catch((e: unknown) => e);
+  expect(isGone(error)).toBe(true);
+  expect((error as SysError).hint).toContain("ublk list");
+});
+
+test("only ENODEV means gone", () => {
+  expect(isGone(new SysError({ op: "x", errno: ENODEV }))).toBe(true);
+  expect(isGone(new SysError({ op: "x", errno: EBUSY }))).toBe(false);
+  expect(isGone(new Error("ENODEV"))).toBe(false);
+});
