@@ -1,7 +1,8 @@
 /** Files that a target reads and writes itself, at once: headers and tables at open and close. */
 
 import { fdatasyncSync, fstatSync, readSync, writeSync } from "node:fs";
-import { EIO, SysError } from "../../ffi/errno.ts";
+import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { fallocate } from "../../ffi/libc.ts";
 
 export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
 
@@ -15,7 +16,11 @@ export interface SyncFile {
   write(bytes: Uint8Array, offset: number): void;
   /** fdatasync(2). */
   sync(): void;
+  /** Gives space back where that can be done; the range reads zeros then. */
+  punch(offset: number, length: number): void;
 }
+
+const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 /** An open descriptor as a SyncFile; whoever opened it closes it. */
 export class DescriptorFile implements SyncFile {
@@ -58,6 +63,14 @@ export class DescriptorFile implements SyncFile {
 
   sync(): void {
     this.#try("fdatasync", () => fdatasyncSync(this.fd));
+  }
+
+  punch(offset: number, length: number): void {
+    try {
+      fallocate(this.fd, FALLOC_FL_PUNCH_HOLE_KEEP_SIZE, offset, length);
+    } catch (error) {
+      if (!(error instanceof SysError) || error.errno !== EOPNOTSUPP) throw error;
+    }
   }
 
   #try<T>(op: string, action: () => T): T {

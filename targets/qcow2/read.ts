@@ -94,6 +94,14 @@ export class Reader {
     return pieces === 0 ? 0 : yield;
   }
 
+  /** Whether the range reads zeros, as far as memory knows. */
+  isZero(layer: Layer | undefined, guest: number, length: number): boolean {
+    for (let done = 0; done < length; done += this.#length) {
+      if (this.#resolve(layer, guest + done, length - done) !== ZERO) return false;
+    }
+    return true;
+  }
+
   /**
    * Down the chain to whoever has something at `guest`. `#host` is the host offset for DATA, the
    * guest offset for MISS and COMPRESSED.
@@ -179,12 +187,7 @@ export class Reader {
     }
   }
 
-  *#decompressInto(
-    io: Io,
-    layer: Layer,
-    place: CompressedPlace,
-    workspace: Workspace,
-  ): Coroutine {
+  *#decompressInto(io: Io, layer: Layer, place: CompressedPlace, workspace: Workspace): Coroutine {
     workspace.key = -1;
     const mapping = layer.mapping!;
     // The last sector is counted whole, and the file may end inside it.

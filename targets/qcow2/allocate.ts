@@ -1,0 +1,261 @@
+/** Finding free clusters and counting them, with new refcount blocks and tables as they fill up. */
+
+import { EIO, ENOSPC } from "../../src/target/file_io.ts";
+import { bytesAt, copyMemory, viewAt } from "../../src/target/memory.ts";
+import { type Coroutine, type Io, ZEROES_MAX } from "../../src/target/target.ts";
+import * as q from "./format.ts";
+import { Mutex } from "./locks.ts";
+import type { RefcountTable } from "./refcount.ts";
+import type { Store } from "./store.ts";
+import { DIRTY } from "./table_cache.ts";
+import { pinSlice, settle, unpin, writeBack } from "./table_io.ts";
+
+/** Neighbouring clusters that were just counted; their count is not in the file yet. */
+export interface Run {
+  cluster: number;
+  count: number;
+  /** Pinned, until `settleRun`; -1 after it. */
+  slot: number;
+  /** They lie where the file has never been: they read zeros already. */
+  fresh: boolean;
+}
+
+/** Called with what is no longer needed once the change that replaced it is in the file. */
+export type Release = (cluster: number, count: number) => void;
+
+const TABLE_ENTRY_OFFSET_MAX = 2 ** 56;
+const SECTOR = 512;
+
+export class Allocator {
+  readonly #store: Store;
+  readonly #table: RefcountTable;
+  readonly #release: Release;
+  readonly #mutex: Mutex;
+  /** A sector of memory, to write table entries and the header from. */
+  readonly #scratch: number;
+  readonly #scratchBytes: Uint8Array;
+  /** No cluster below is free. */
+  #hint = 0;
+  /** No cluster at or above has ever been used. */
+  #freshFrom: number;
+  readonly #limit: number;
+
+  /** `limit`: bytes that the file can grow to. */
+  constructor(store: Store, table: RefcountTable, release: Release, limit: number) {
+    this.#store = store;
+    this.#table = table;
+    this.#release = release;
+    this.#limit = Math.min(limit, TABLE_ENTRY_OFFSET_MAX);
+    this.#mutex = new Mutex(store.context.runnable);
+    this.#scratch = store.context.allocate(SECTOR);
+    this.#scratchBytes = bytesAt(this.#scratch, SECTOR);
+    this.#freshFrom = Math.ceil(store.end(store.file) / store.clusterSize);
+    if (Number.isFinite(limit)) this.#freshFrom = Number.POSITIVE_INFINITY;
+  }
+
+  /** A cluster has become free. */
+  freed(cluster: number): void {
+    if (cluster < this.#hint) this.#hint = cluster;
+  }
+
+  /** From one to `wanted` neighbouring clusters, described in `run`. 0 or -errno. */
+  *allocate(io: Io, wanted: number, run: Run): Coroutine {
+    yield* this.#mutex.lock();
+    try {
+      for (;;) {
+        if (this.#store.fenced) return -EIO;
+        const cluster = this.#hint;
+        if ((cluster + 1) * this.#store.clusterSize > this.#limit) return -ENOSPC;
+        const failure = yield* this.#provideBlock(io, cluster);
+        if (failure < 0) return failure;
+        const slot = yield* this.pin(io, cluster);
+        if (slot < 0) return slot;
+        yield* settle(this.#store.cache, slot);
+        if (this.#takeFrom(slot, cluster, wanted, run)) return 0;
+        unpin(this.#store.cache, slot);
+        if (this.#store.fenced) return -EIO;
+      }
+    } finally {
+      this.#mutex.unlock();
+    }
+  }
+
+  /** The slot of the slice with a cluster's count, pinned; or -errno. */
+  pin(io: Io, cluster: number): Coroutine {
+    const table = this.#table;
+    const { cache, file } = this.#store;
+    const offset = table.sliceOffset(table.blockOf(cluster), cluster);
+    return pinSlice(cache, io, file, offset, table.sliceSize);
+  }
+
+  /** Looks from `from` to the end of the slice; false when nothing is free there. */
+  #takeFrom(slot: number, from: number, wanted: number, run: Run): boolean {
+    const view = this.#store.cache.view;
+    const end = this.#table.sliceEnd(from);
+    let first = from;
+    while (first < end && this.#table.get(view, slot, first) !== 0) first++;
+    this.#hint = first;
+    const limit = Math.min(end, first + wanted, Math.floor(this.#limit / this.#store.clusterSize));
+    let last = first;
+    while (last < limit && this.#table.get(view, slot, last) === 0) {
+      if (this.#store.mapping.isForbidden(last * this.#store.clusterSize)) {
+        this.#store.fence(`cluster ${last} is in use and its refcount is 0`);
+        return false;
+      }
+      last++;
+    }
+    if (last === first) return false;
+    for (let one = first; one < last; one++) this.#table.set(view, slot, one, 1);
+    this.#store.cache.state[slot]! |= DIRTY;
+    this.#hint = last;
+    run.cluster = first;
+    run.count = last - first;
+    run.slot = slot;
+    run.fresh = first >= this.#freshFrom;
+    this.#freshFrom = Math.max(this.#freshFrom, last);
+    return true;
+  }
+
+  /** The file has the count of the run after this; durable it is after the next barrier. */
+  *settleRun(io: Io, run: Run): Coroutine {
+    const failure = yield* this.writeBack(io, run.slot, run.cluster);
+    unpin(this.#store.cache, run.slot);
+    run.slot = -1;
+    return failure;
+  }
+
+  *writeBack(io: Io, slot: number, cluster: number): Coroutine {
+    const table = this.#table;
+    const { cache, file } = this.#store;
+    const offset = table.sliceOffset(table.blockOf(cluster), cluster);
+    const failure = yield* writeBack(cache, io, slot, file, offset, table.sliceSize);
+    if (failure < 0) this.#store.fence(`a refcount block could not be written (${failure})`);
+    return failure;
+  }
+
+  /** Sees to it that there is a refcount block in charge of `cluster`. */
+  *#provideBlock(io: Io, cluster: number): Coroutine {
+    const table = this.#table;
+    const index = Math.floor(cluster / table.blockEntries);
+    if (index >= table.entries) {
+      const failure = yield* this.#growTable(io);
+      if (failure < 0) return failure;
+    }
+    const block = table.blockOf(cluster);
+    if (block > 0) return 0;
+    if (block < 0) return this.#store.fence(`refcount table entry ${index} cannot be right`);
+    // What a new block counts is free, so it may well stand there itself.
+    const first = index * table.blockEntries;
+    const failure = yield* this.#makeBlocks(io, first, 1, 1);
+    if (failure < 0) return failure;
+    const durable = yield* this.#store.barrier(io);
+    if (durable < 0) return durable;
+    return yield* this.#setEntry(io, index, first * table.clusterSize);
+  }
+
+  /** Writes `blocks` new blocks from cluster `first` on, which count `used` clusters as used. */
+  *#makeBlocks(io: Io, first: number, blocks: number, used: number): Coroutine {
+    const { clusterSize, file, cache } = this.#store;
+    const table = this.#table;
+    const begin = first * clusterSize;
+    const end = begin + blocks * clusterSize;
+    if (this.#store.mapping.isForbidden(begin)) {
+      return this.#store.fence(`cluster ${first} is in use and nothing counts it`);
+    }
+    if (end > this.#limit) return -ENOSPC;
+    for (let at = begin; at < end; at += ZEROES_MAX) {
+      io.writeZeroes(file, at, Math.min(ZEROES_MAX, end - at));
+      const failure = yield;
+      if (failure < 0) return failure;
+    }
+    this.#store.extend(file, end);
+    this.#freshFrom = Math.max(this.#freshFrom, first + used);
+    for (let done = 0; done < used;) {
+      const cluster = first + done;
+      const block = begin + Math.floor(done / table.blockEntries) * clusterSize;
+      const offset = table.sliceOffset(block, cluster);
+      const slot = yield* pinSlice(cache, io, file, offset, table.sliceSize);
+      if (slot < 0) return slot;
+      const upTo = Math.min(table.sliceEnd(cluster), first + used);
+      for (let one = cluster; one < upTo; one++) table.set(cache.view, slot, one, 1);
+      cache.state[slot]! |= DIRTY;
+      const failure = yield* writeBack(cache, io, slot, file, offset, table.sliceSize);
+      unpin(cache, slot);
+      if (failure < 0) return this.#store.fence(`a refcount block could not be written`);
+      done = upTo - first;
+    }
+    return 0;
+  }
+
+  /** Enters a block into the table: the file first, so that nobody relies on what it lacks. */
+  *#setEntry(io: Io, index: number, block: number): Coroutine {
+    const table = this.#table;
+    const from = index * 8 - ((index * 8) % SECTOR);
+    copyMemory(this.#scratch, table.address + from, SECTOR);
+    putOffset(viewAt(this.#scratch, SECTOR), (index * 8) % SECTOR, block);
+    const failure = yield* this.#store.writeMeta(io, table.offset + from, this.#scratch, SECTOR);
+    if (failure === 0) putOffset(table.view, index * 8, block);
+    return failure;
+  }
+
+  /**
+   * A larger table, with the blocks that count it, where the old one's reach ends: what stands
+   * there is counted by nobody yet. The header takes to it in one sector.
+   */
+  *#growTable(io: Io): Coroutine {
+    const table = this.#table;
+    const { clusterSize, file } = this.#store;
+    const most = q.REFCOUNT_TABLE_BYTES_MAX / clusterSize;
+    const clusters = Math.min(most, table.clusters * 2);
+    if (clusters <= table.clusters) return -ENOSPC;
+    const first = table.entries * table.blockEntries;
+    let blocks = 1;
+    while (blocks * table.blockEntries < blocks + clusters) blocks++;
+    if (table.entries + blocks > (clusters * clusterSize) / 8) return -ENOSPC;
+    const failure = yield* this.#makeBlocks(io, first, blocks, blocks + clusters);
+    if (failure < 0) return failure;
+    const length = clusters * clusterSize;
+    const address = this.#store.context.allocate(length);
+    copyMemory(address, table.address, table.entries * 8);
+    const view = viewAt(address, length);
+    for (let block = 0; block < blocks; block++) {
+      putOffset(view, (table.entries + block) * 8, (first + block) * clusterSize);
+    }
+    const offset = (first + blocks) * clusterSize;
+    io.writeMeta(file, offset, address, length);
+    const written = yield;
+    if (written < 0) return written;
+    this.#store.extend(file, offset + length);
+    const durable = yield* this.#store.barrier(io);
+    if (durable < 0) return durable;
+    const old = { cluster: table.offset / clusterSize, count: table.clusters };
+    const taken = yield* this.#pointHeader(io, offset, clusters);
+    if (taken < 0) return taken;
+    Object.assign(table, { offset, clusters, entries: length / 8, address, view });
+    this.#forbidTable();
+    this.#release(old.cluster, old.count);
+    return 0;
+  }
+
+  *#pointHeader(io: Io, offset: number, clusters: number): Coroutine {
+    this.#store.image.read(this.#scratchBytes, 0);
+    const view = viewAt(this.#scratch, SECTOR);
+    putOffset(view, q.REFCOUNT_TABLE_OFFSET_AT, offset);
+    view.setUint32(q.REFCOUNT_TABLE_OFFSET_AT + 8, clusters);
+    const failure = yield* this.#store.writeMeta(io, 0, this.#scratch, SECTOR);
+    if (failure < 0) return failure;
+    return yield* this.#store.barrier(io);
+  }
+
+  /** Ranges of tables that no data may stand in: the third one is the refcount table. */
+  #forbidTable(): void {
+    const { forbidden } = this.#store.mapping;
+    forbidden[4] = this.#table.offset;
+    forbidden[5] = this.#table.offset + this.#table.clusters * this.#store.clusterSize;
+  }
+}
+
+export function putOffset(view: DataView, at: number, offset: number): void {
+  view.setUint32(at, Math.floor(offset / q.TWO_32));
+  view.setUint32(at + 4, offset);
+}

@@ -1,0 +1,140 @@
+/** An open image in a Worker: what it keeps in memory, and the way of each request. */
+
+import { EROFS } from "../../src/target/file_io.ts";
+import { bytesAt, viewAt } from "../../src/target/memory.ts";
+import {
+  type Coroutine,
+  DATA_FILE,
+  type Handlers,
+  type Io,
+  OP_DISCARD,
+  OP_FLUSH,
+  OP_READ,
+  OP_WRITE,
+  OP_WRITE_ZEROES,
+  QUEUED,
+  type QueueContext,
+  UNSUPPORTED,
+} from "../../src/target/target.ts";
+import { type ChainImage, diskSize } from "./chain.ts";
+import { FastPath } from "./fast.ts";
+import type { Header } from "./header.ts";
+import { Mapping } from "./mapping.ts";
+import { type Layer, Reader } from "./read.ts";
+import { SLICE, TableCache } from "./table_cache.ts";
+import { Workspaces } from "./workspace.ts";
+import { Writer } from "./writer.ts";
+
+export interface EngineOptions {
+  readOnly: boolean;
+  /** Bytes for tables. */
+  cacheSize: number;
+  /** Bytes that the image file can grow to: those of a block device, or Infinity. */
+  limit: number;
+}
+
+/** How much memory decompression may take at once, and how many may do it. */
+const WORKSPACE_BYTES = 24 << 20;
+const WORKSPACES_MAX = 8;
+const FILES_MAX = 64;
+
+export class Engine implements Handlers {
+  readonly #context: QueueContext;
+  readonly #cache: TableCache;
+  readonly #ends = new Float64Array(FILES_MAX);
+  readonly #fast: FastPath;
+  readonly #reader: Reader;
+  readonly #top: Layer;
+  readonly #writer: Writer | undefined;
+
+  constructor(chain: ChainImage, options: EngineOptions, context: QueueContext) {
+    this.#context = context;
+    const address = context.allocate(options.cacheSize);
+    const view = viewAt(address, options.cacheSize);
+    this.#cache = new TableCache(address, view, context.runnable);
+    this.#top = this.#layer(chain);
+    const clusterSize = largestCluster(chain);
+    const count = Math.min(WORKSPACES_MAX, Math.floor(WORKSPACE_BYTES / (3 * clusterSize)));
+    const workspaces = new Workspaces(context, count, 3 * clusterSize);
+    this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
+    const mapping = this.#top.mapping!;
+    const hasBacking = this.#top.backing !== undefined;
+    this.#fast = new FastPath(mapping, this.#cache, this.#ends, hasBacking);
+    if (!options.readOnly) {
+      const parts = { context, cache: this.#cache, fast: this.#fast, reader: this.#reader };
+      const { limit } = options;
+      this.#writer = new Writer(chain, this.#top, { ...parts, ends: this.#ends, limit });
+    }
+  }
+
+  #layer(image: ChainImage): Layer {
+    const file = DATA_FILE + image.index;
+    this.#ends[file] = image.file.size();
+    const { header } = image;
+    const backing = image.backing === undefined ? undefined : this.#layer(image.backing);
+    const common = { size: diskSize(image), file, backing };
+    if (header === undefined) return { ...common, mapping: undefined, compressionType: 0 };
+    const dataFile = DATA_FILE + image.dataIndex;
+    if (image.dataFile !== undefined) this.#ends[dataFile] = image.dataFile.size();
+    const forbidden = Float64Array.from([
+      ...[0, header.clusterSize, header.l1Offset, header.l1Offset + header.l1Size * 8],
+      ...[header.refcountTableOffset],
+      ...[header.refcountTableOffset + header.refcountTableClusters * header.clusterSize],
+    ]);
+    const geometry = { ...header, zeroFlags: header.version >= 3 };
+    const l1 = this.#loadL1(image, header);
+    const mapping = new Mapping(geometry, file, dataFile, l1, this.#cache, forbidden);
+    mapping.dataEnd = Math.ceil(this.#ends[file]! / header.clusterSize) * header.clusterSize;
+    return { ...common, mapping, compressionType: header.compressionType };
+  }
+
+  #loadL1(image: ChainImage, header: Header): DataView {
+    const length = header.l1Size * 8;
+    const address = this.#context.allocate(length);
+    // Mapped memory is whole pages, and a view of words needs whole words.
+    image.file.read(bytesAt(address, length), header.l1Offset);
+    return viewAt(address, length);
+  }
+
+  queueIo(io: Io): number {
+    this.#writer?.arrived(io);
+    return this.#fast.queueIo(io);
+  }
+
+  ioDone(io: Io): void {
+    this.#writer?.done(io);
+  }
+
+  *runIo(io: Io): Coroutine {
+    const failure = yield* this.#run(io);
+    if (failure < 0) return failure;
+    return QUEUED;
+  }
+
+  #run(io: Io): Coroutine {
+    if (io.op === OP_READ) return this.#reader.read(io, this.#top, io.offset, io.length, 0, 0);
+    const writer = this.#writer;
+    if (writer === undefined) return refused(io.op === OP_FLUSH ? 0 : -EROFS);
+    if (io.op === OP_WRITE) return writer.write(io);
+    if (io.op === OP_FLUSH) return writer.flush(io);
+    if (io.op === OP_DISCARD) return writer.discard(io);
+    if (io.op === OP_WRITE_ZEROES) return writer.writeZeroes(io);
+    return refused(UNSUPPORTED);
+  }
+
+  close(): void {
+    this.#writer?.close();
+  }
+}
+
+function* refused(verdict: number): Coroutine {
+  return verdict;
+}
+
+function largestCluster(chain: ChainImage): number {
+  let largest = SLICE;
+  for (let image: ChainImage | undefined = chain; image !== undefined; image = image.backing) {
+    largest = Math.max(largest, image.header?.clusterSize ?? 0);
+  }
+  return largest;
+}

@@ -1,0 +1,57 @@
+/** Who works on which guest clusters: one at a time on each, in the order in which they came. */
+
+import { type Io, WaitList } from "../../src/target/target.ts";
+import type { Task } from "./workspace.ts";
+
+export interface RangeLock {
+  first: number;
+  last: number;
+}
+
+export class RangeLocks {
+  readonly #held: RangeLock[] = [];
+  readonly #released: WaitList;
+  readonly #max: number;
+
+  /** `max`: how many may be held at once, so that the table cache has room for all of them. */
+  constructor(runnable: Io[], max: number) {
+    this.#released = new WaitList(runnable);
+    this.#max = max;
+  }
+
+  *lock(first: number, last: number): Task<RangeLock> {
+    while (this.#held.length >= this.#max || this.#isTaken(first, last)) yield this.#released;
+    const lock = { first, last };
+    this.#held.push(lock);
+    return lock;
+  }
+
+  #isTaken(first: number, last: number): boolean {
+    return this.#held.some((held) => held.first <= last && first <= held.last);
+  }
+
+  unlock(lock: RangeLock): void {
+    this.#held.splice(this.#held.indexOf(lock), 1);
+    this.#released.wakeAll();
+  }
+}
+
+/** One at a time. */
+export class Mutex {
+  readonly #released: WaitList;
+  #held = false;
+
+  constructor(runnable: Io[]) {
+    this.#released = new WaitList(runnable);
+  }
+
+  *lock(): Task<void> {
+    while (this.#held) yield this.#released;
+    this.#held = true;
+  }
+
+  unlock(): void {
+    this.#held = false;
+    this.#released.wakeAll();
+  }
+}

@@ -1,0 +1,125 @@
+/** L2 tables that are ours to change: new ones, and copies of those that snapshots share. */
+
+import { EIO } from "../../src/target/file_io.ts";
+import { bytesAt, viewAt } from "../../src/target/memory.ts";
+import { type Coroutine, type Io, WaitList, ZEROES_MAX } from "../../src/target/target.ts";
+import { type Allocator, putOffset, type Release, type Run } from "./allocate.ts";
+import * as q from "./format.ts";
+import { Mutex } from "./locks.ts";
+import type { Store } from "./store.ts";
+import type { Workspaces } from "./workspace.ts";
+
+const SECTOR = 512;
+
+export class Tables {
+  readonly #store: Store;
+  readonly #allocator: Allocator;
+  readonly #workspaces: Workspaces;
+  readonly #release: Release;
+  /** L1 entries that are being worked on. */
+  readonly #busy = new Set<number>();
+  readonly #done: WaitList;
+  readonly #l1Mutex: Mutex;
+  readonly #scratch: number;
+  readonly #scratchView: DataView;
+
+  constructor(store: Store, allocator: Allocator, workspaces: Workspaces, release: Release) {
+    this.#store = store;
+    this.#allocator = allocator;
+    this.#workspaces = workspaces;
+    this.#release = release;
+    this.#done = new WaitList(store.context.runnable);
+    this.#l1Mutex = new Mutex(store.context.runnable);
+    this.#scratch = store.context.allocate(SECTOR);
+    this.#scratchView = viewAt(this.#scratch, SECTOR);
+  }
+
+  /** Sees to it that the L2 table in charge of `cluster` is there and ours alone. */
+  *own(io: Io, cluster: number): Coroutine {
+    const { mapping } = this.#store;
+    const l1Index = Math.floor(cluster / mapping.l2Entries);
+    for (;;) {
+      const table = mapping.l2TableOf(cluster);
+      if (table < 0 || (table > 0 && mapping.isForbidden(table))) return -EIO;
+      if (table > 0 && mapping.ownsTable(cluster)) return 0;
+      if (!this.#busy.has(l1Index)) break;
+      yield this.#done;
+    }
+    this.#busy.add(l1Index);
+    try {
+      return yield* this.#make(io, l1Index, mapping.l2TableOf(cluster));
+    } finally {
+      this.#busy.delete(l1Index);
+      this.#done.wakeAll();
+    }
+  }
+
+  *#make(io: Io, l1Index: number, old: number): Coroutine {
+    const { clusterSize, file } = this.#store;
+    const run: Run = { cluster: 0, count: 0, slot: -1, fresh: false };
+    const failure = yield* this.#allocator.allocate(io, 1, run);
+    if (failure < 0) return failure;
+    const table = run.cluster * clusterSize;
+    const filled = old === 0 ? yield* this.#zero(io, table) : yield* this.#copy(io, old, table);
+    const counted = yield* this.#allocator.settleRun(io, run);
+    if (filled < 0) {
+      this.#release(run.cluster, 1);
+      return filled;
+    }
+    if (counted < 0) return counted;
+    this.#store.extend(file, table + clusterSize);
+    const durable = yield* this.#store.barrier(io);
+    if (durable < 0) return durable;
+    const linked = yield* this.#link(io, l1Index, table);
+    if (linked === 0 && old !== 0) this.#release(old / clusterSize, 1);
+    return linked;
+  }
+
+  *#zero(io: Io, table: number): Coroutine {
+    const { clusterSize, file } = this.#store;
+    for (let at = 0; at < clusterSize; at += ZEROES_MAX) {
+      io.writeZeroes(file, table + at, Math.min(ZEROES_MAX, clusterSize - at));
+    }
+    return yield;
+  }
+
+  /** What two tables show belongs to neither alone, so bit 63 of every entry goes. */
+  *#copy(io: Io, from: number, to: number): Coroutine {
+    const { clusterSize, file, mapping } = this.#store;
+    const workspace = yield* this.#workspaces.acquire();
+    try {
+      io.readMeta(file, from, workspace.address, clusterSize);
+      const failure = yield;
+      if (failure < 0) return failure;
+      for (let at = 0; at < clusterSize; at += mapping.entrySize) workspace.bytes[at]! &= 0x7f;
+      io.writeMeta(file, to, workspace.address, clusterSize);
+      return yield;
+    } finally {
+      this.#workspaces.release(workspace);
+    }
+  }
+
+  /** Memory follows the file: nobody relies on an entry that a killed server would lose. */
+  *#link(io: Io, l1Index: number, table: number): Coroutine {
+    const { mapping, header } = this.#store;
+    yield* this.#l1Mutex.lock();
+    try {
+      const at = l1Index * 8;
+      const from = at - (at % SECTOR);
+      const length = Math.min(SECTOR, mapping.l1.byteLength - from);
+      const l1 = new Uint8Array(mapping.l1.buffer, mapping.l1.byteOffset + from, length);
+      bytesAt(this.#scratch, SECTOR).set(l1);
+      putOffset(this.#scratchView, at - from, table);
+      const high = this.#scratchView.getUint32(at - from) | q.HIGH_COPIED;
+      this.#scratchView.setUint32(at - from, high);
+      const offset = header.l1Offset + from;
+      const failure = yield* this.#store.writeMeta(io, offset, this.#scratch, length);
+      if (failure < 0) return failure;
+      mapping.l1.setUint32(at + 4, this.#scratchView.getUint32(at - from + 4));
+      mapping.l1.setUint32(at, high);
+      return 0;
+    } finally {
+      this.#l1Mutex.unlock();
+    }
+  }
+}

@@ -1,0 +1,181 @@
+/** DISCARD and WRITE_ZEROES: by entries where whole clusters are meant, by bytes where not. */
+
+import { EIO } from "../../src/target/file_io.ts";
+import { type Coroutine, type Io, PIECES_MAX, UNSUPPORTED } from "../../src/target/target.ts";
+import { type Entry, hostOf, isCompressed } from "./link.ts";
+import { DATA, UNALLOCATED } from "./mapping.ts";
+import { REFUSED, wayOf } from "./plan.ts";
+import * as q from "./format.ts";
+import { type Layer, loadTable } from "./read.ts";
+import { MISS } from "./table_cache.ts";
+import { unpin } from "./table_io.ts";
+import { NO_BYTES, type WriteParts, type Writes } from "./write.ts";
+
+/** The guest has no use for it; it has to read zeros; and it has to keep its space as well. */
+export const DISCARD = 1;
+export const UNMAP = 2;
+export const KEEP = 3;
+
+const ALL = 0xffffffff;
+const NOTHING: Entry = { high: 0, low: 0, zero: 0, allocated: 0 };
+
+export class Zeroes {
+  readonly #parts: WriteParts;
+  readonly #writes: Writes;
+  readonly #top: Layer;
+  readonly #hasBacking: boolean;
+  /** Entries can say that a cluster reads zeros. */
+  readonly #flags: boolean;
+
+  constructor(parts: WriteParts, writes: Writes, top: Layer) {
+    this.#parts = parts;
+    this.#writes = writes;
+    this.#top = top;
+    this.#hasBacking = top.backing !== undefined;
+    const { mapping } = parts.store;
+    this.#flags = mapping.zeroFlags || mapping.extended;
+  }
+
+  *run(io: Io, way: number): Coroutine {
+    const { clusterSize, mapping } = this.#parts.store;
+    const begin = io.offset;
+    const end = begin + io.length;
+    if (mapping.external) return yield* this.#inDataFile(io, begin, end, way);
+    const first = Math.ceil(begin / clusterSize);
+    // The disk may end inside a cluster, which is then meant as a whole.
+    const last = Math.floor((end >= this.#top.size ? end + clusterSize - 1 : end) / clusterSize);
+    if (first >= last) return way === DISCARD ? 0 : yield* this.#bytes(io, begin, end);
+    let failure = 0;
+    if (way !== DISCARD) failure = yield* this.#bytes(io, begin, first * clusterSize);
+    for (let cluster = first; cluster < last && failure >= 0;) {
+      failure = yield* this.#clusters(io, cluster, last, way);
+      cluster += failure;
+    }
+    if (failure < 0) return failure;
+    return way === DISCARD ? 0 : yield* this.#bytes(io, last * clusterSize, end);
+  }
+
+  /** Zeros as data, where there is something else. */
+  *#bytes(io: Io, begin: number, end: number): Coroutine {
+    if (begin >= end) return 0;
+    const { reader, mapping, cache } = this.#parts.store;
+    if (mapping.mapCached(begin, end - begin) === MISS) {
+      const slot = yield* loadTable(cache, io, mapping, begin);
+      if (slot < 0) return slot;
+    }
+    if (reader.isZero(this.#top, begin, end - begin)) return 0;
+    return yield* this.#writes.write(io, begin, NO_BYTES, end - begin);
+  }
+
+  /** Whole clusters, as far as one slice goes. Answers how many were done, or -errno. */
+  *#clusters(io: Io, first: number, last: number, way: number): Coroutine {
+    const { mapping, clusterSize } = this.#parts.store;
+    const sliceEnd = first - (first % mapping.sliceEntries) + mapping.sliceEntries;
+    const count = Math.min(last, sliceEnd) - first;
+    const shows = this.#hasBacking && way !== DISCARD;
+    if (mapping.l2TableOf(first) === 0 && !shows) return count;
+    if (!this.#flags && (this.#hasBacking || way === KEEP)) {
+      // Version 2 cannot say "zero": without an entry the backing file would show.
+      if (way === DISCARD) return count;
+      const begin = first * clusterSize;
+      const end = Math.min(begin + count * clusterSize, this.#top.size);
+      const failure = yield* this.#bytes(io, begin, end);
+      return failure < 0 ? failure : count;
+    }
+    const lock = yield* this.#parts.locks.lock(first, first + count - 1);
+    try {
+      const failure = yield* this.#change(io, first, count, way);
+      return failure < 0 ? failure : count;
+    } finally {
+      this.#parts.locks.unlock(lock);
+    }
+  }
+
+  *#change(io: Io, first: number, count: number, way: number): Coroutine {
+    const { store, tables, links } = this.#parts;
+    if (store.fenced) return -EIO;
+    const owned = yield* tables.own(io, first);
+    if (owned < 0) return owned;
+    const slot = yield* this.#writes.pinTable(io, first);
+    if (slot < 0) return slot;
+    try {
+      let from = first + count;
+      let to = first;
+      for (let cluster = first; cluster < first + count; cluster++) {
+        if (wayOf(store.mapping, slot, cluster, 0) === REFUSED) return -EIO;
+        const old = links.get(slot, cluster);
+        if (same(old, this.#entryAfter(old, way))) continue;
+        from = Math.min(from, cluster);
+        to = cluster + 1;
+      }
+      if (from >= to) return 0;
+      const entryOf = (_: number, old: Entry): Entry => this.#entryAfter(old, way);
+      return yield* links.set(io, slot, from, to - from, entryOf);
+    } finally {
+      unpin(store.cache, slot);
+    }
+  }
+
+  #entryAfter(old: Entry, way: number): Entry {
+    const { extended } = this.#parts.store.mapping;
+    const nothing = same(old, NOTHING);
+    if (nothing && (way === DISCARD || !this.#hasBacking)) return old;
+    const owned = old.high >>> 31 === 1 && hostOf(old) !== 0 && !isCompressed(old);
+    if (way === KEEP && owned) {
+      if (extended) return { ...old, zero: ALL, allocated: 0 };
+      return { ...old, low: (old.low | q.LOW_ZERO) >>> 0 };
+    }
+    if (!this.#hasBacking) return NOTHING;
+    if (extended) return { ...NOTHING, zero: ALL };
+    return { ...NOTHING, low: q.LOW_ZERO };
+  }
+
+  /** Where data stands at its guest offset, its bytes can be zeroed as they are. */
+  *#inDataFile(io: Io, begin: number, end: number, way: number): Coroutine {
+    const { mapping, cache, dataFile } = this.#parts.store;
+    let pieces = 0;
+    for (let at = begin; at < end;) {
+      const kind = mapping.mapCached(at, end - at);
+      const { host, length } = mapping;
+      const covered = kind === UNALLOCATED && this.#hasBacking && way !== DISCARD;
+      if (pieces > 0 && (kind === MISS || covered || pieces === PIECES_MAX)) {
+        const failure = yield* this.#punched(io, yield, begin, at, way);
+        if (failure < 0) return failure;
+        pieces = 0;
+        begin = at;
+        continue;
+      }
+      if (kind === MISS) {
+        const slot = yield* loadTable(cache, io, mapping, at);
+        if (slot < 0) return slot;
+        continue;
+      }
+      if (covered) {
+        const failure = yield* this.#writes.write(io, at, NO_BYTES, length);
+        if (failure < 0) return failure;
+        begin = at + length;
+      } else if (kind === DATA) {
+        if (way === KEEP) io.zeroRange(dataFile, host, length);
+        else io.punchHole(dataFile, host, length);
+        pieces++;
+      }
+      at += length;
+    }
+    return pieces === 0 ? 0 : yield* this.#punched(io, yield, begin, end, way);
+  }
+
+  /** What a file system cannot do is done by hand. */
+  *#punched(io: Io, failure: number, begin: number, end: number, way: number): Coroutine {
+    if (failure !== UNSUPPORTED) return failure;
+    return way === DISCARD ? 0 : yield* this.#writes.write(io, begin, NO_BYTES, end - begin);
+  }
+}
+
+function same(one: Entry, other: Entry): boolean {
+  return (
+    one.high === other.high &&
+    one.low === other.low &&
+    one.zero === other.zero &&
+    one.allocated === other.allocated
+  );
+}
