@@ -27,13 +27,16 @@ async function serve(plan: ThreadPlan): Promise<void> {
   settle(plan);
   const { ring, ios, commands, allocate, free } = assemble(plan.shape);
   const runnable: QueueIo[] = [];
-  const handlers = target.attach(plan.config, plan.disk, { runnable, allocate });
+  const log = (line: string): void => say({ kind: "log", line });
+  const handlers = target.attach(plan.config, plan.disk, { runnable, allocate, log });
   const complain = (error: unknown): void => {
     say({ kind: "log", line: `a request failed: ${errorFacts(error).reason ?? String(error)}` });
   };
   const loop = new Loop(ring, ios, commands, handlers, runnable, complain);
   say({ kind: "ready", tid: libc.gettid() });
   const failure = loop.run();
+  // After a failure requests may still be in flight: a target must not think that all is quiet.
+  if (failure === 0) handlers.close?.();
   // The driver lets go of the device only when the ring is closed.
   ring.close();
   free();
