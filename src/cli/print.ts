@@ -24,8 +24,9 @@ export function print(text: string): void {
 /**
  * Scripts pick lines by these words and then fields by number, so they stand in one line each.
  * Inside the target's JSON, where a path may hold them, their first letter is written as \uXXXX.
+ * JSON's own escapes are passed over as pairs: a form feed before "lags" is no word.
  */
-const RESERVED = /pid|state|queue|dev id|flags|ublkc/g;
+const RESERVED = /\\[^u]|pid|state|queue|dev id|flags|ublkc/g;
 
 export function deviceBlock(view: DeviceView): string {
   const lines = [
@@ -48,6 +49,7 @@ function cpuList(cpus: number[]): string {
 }
 
 function escapeFirst(word: string): string {
+  if (word.startsWith("\\")) return word === "\\f" ? "\\u000c" : word;
   return `\\u${word.charCodeAt(0).toString(16).padStart(4, "0")}${word.slice(1)}`;
 }
 

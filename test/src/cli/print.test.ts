@@ -1,0 +1,112 @@
+/** src/cli/print.ts: the block that scripts pick apart, whatever paths it holds. */
+
+import { describe, expect, test } from "bun:test";
+import { deviceBlock, featureList } from "../../../src/cli/print.ts";
+import type { DeviceView } from "../../../src/control/view.ts";
+import { Random } from "../../sim/random.ts";
+
+const VIEW: DeviceView = {
+  dev_id: 3,
+  block_device: "/dev/ublkb3",
+  char_device: "/dev/ublkc3",
+  state: "LIVE",
+  ublksrv_pid: 4321,
+  nr_hw_queues: 2,
+  queue_depth: 64,
+  max_io_buf_bytes: 524288,
+  flags: 0x6042,
+  flag_names: ["URING_CMD_COMP_IN_TASK", "CMD_IOCTL_ENCODE"],
+  mode: "copy",
+  batch: false,
+  logical_block_size: 512,
+  physical_block_size: 4096,
+  dev_sectors: 2048,
+  read_only: false,
+  owner_uid: 0,
+  owner_gid: 0,
+  char_major: 240,
+  char_minor: 3,
+  disk_major: 259,
+  disk_minor: 5,
+  queues: [
+    { q_id: 0, tid: 4330, affinity: [0, 2] },
+    { q_id: 1, tid: 4331, affinity: [1, 3] },
+  ],
+  target: { name: "loop", backing_file: "/data/a.img", direct_io: true },
+};
+
+const blockOf = (backing_file: string): string =>
+  deviceBlock({ ...VIEW, target: { name: "loop", backing_file } });
+
+test("a device is shown in exactly these lines", () => {
+  expect(deviceBlock(VIEW)).toBe(
+    [
+      "dev id 3: nr_hw_queues 2 queue_depth 64 block size 512 dev_capacity 2048",
+      "\tmax rq size 524288 daemon pid 4321 state LIVE",
+      "\tflags 0x6042 [ URING_CMD_COMP_IN_TASK CMD_IOCTL_ENCODE ]",
+      "\tublkc: 240:3 ublkb: 259:5 owner: 0:0",
+      "\tqueue 0: tid 4330 affinity(0 2 )",
+      "\tqueue 1: tid 4331 affinity(1 3 )",
+      '\ttarget {"name":"loop","backing_file":"/data/a.img","direct_io":true}',
+      "",
+    ].join("\n"),
+  );
+});
+
+/** What a shell script gets out of the block. */
+function shell(script: string, block: string): string {
+  const child = Bun.spawnSync(["sh", "-c", script], { stdin: Buffer.from(block) });
+  return child.stdout.toString().trim();
+}
+
+const SCRIPTS = [
+  ["grep pid | awk '{print $7}'", "4321"],
+  ["grep pid | cut -d' ' -f7", "4321"],
+  ["grep state | awk '{print $9}'", "LIVE"],
+  ["grep 'dev id' | awk '{print $5}'", "2"],
+  ["grep -c 'queue [0-9]*:'", "2"],
+  ["grep 'queue 0' | awk '{print $4}'", "4330"],
+  ["grep flags | awk '{print $2}'", "0x6042"],
+  ["grep ublkc | awk '{print $2}'", "240:3"],
+] as const;
+
+describe("what scripts pick is the same, whatever the path is called:", () => {
+  test.each([
+    "/data/a.img",
+    "/pid 7 state DEAD/queue 0: tid 1/dev id 9: flags 0x1 ublkc: 1:1",
+    "/data/pidpidstatequeue0flags",
+    "/tmp/dev id 3: nr_hw_queues 9",
+  ])("%s", (path) => {
+    for (const [script, answer] of SCRIPTS) expect(shell(script, blockOf(path))).toBe(answer);
+  });
+});
+
+describe("the target's line is JSON that means what it says:", () => {
+  const target = (block: string): unknown => JSON.parse(block.split("\ttarget ")[1]!);
+  const paths = ["/a b", "/p\u0000id", "/\u000clags", "/\\pid", "/\\\\state", '/"queue"', "/pid\n"];
+
+  test.each(paths)("%j", (path) => {
+    expect(target(blockOf(path))).toEqual({ name: "loop", backing_file: path });
+  });
+
+  test("any path at all, and none of the words in it is left", () => {
+    const random = new Random(1);
+    const parts = ["pid", "state", "queue", "dev id", "flags", "ublkc", "\\", '"', "\f", "\n", "é"];
+    parts.push("p", "lags", "u0070", "\u{1f4a5}", "\ud800", " ", "\\f", "\b");
+    for (let round = 0; round < 2000; round++) {
+      const path = Array.from({ length: 1 + random.int(6) }, () => random.pick(parts)).join("");
+      const block = blockOf(path);
+      expect(target(block)).toEqual({ name: "loop", backing_file: path });
+      expect(block.trimEnd().split("\n")).toHaveLength(7);
+      expect(block.split("\ttarget ")[1]).not.toMatch(/pid|state|queue|dev id|flags|ublkc/);
+    }
+  });
+});
+
+test("features are listed by bit, one a line", () => {
+  expect(featureList(0x43n, ["ONE", "TWO", "SEVEN"])).toBe(
+    ["ublk_drv features: 0x43", "0x1       : ONE", "0x2       : TWO", "0x40      : SEVEN", ""].join(
+      "\n",
+    ),
+  );
+});
