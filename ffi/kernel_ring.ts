@@ -53,8 +53,14 @@ export class KernelRing implements Ring {
   #head = 0;
   #cqe = 0;
 
-  /** `flags`: IORING_SETUP_* choices, best first. */
-  constructor(entries: number, flags: readonly number[] = QUEUE_RING_FLAGS) {
+  readonly #pollMs: number;
+
+  /**
+   * `flags`: IORING_SETUP_* choices, best first. `pollUs`: how long to look for completions before
+   * sleeping; it trades CPU time for the time it takes to wake up.
+   */
+  constructor(entries: number, flags: readonly number[] = QUEUE_RING_FLAGS, pollUs = 0) {
+    this.#pollMs = pollUs / 1000;
     const params = new Int32Array(new ArrayBuffer(PARAMS_WORDS * 4));
     this.#fd = setup(entries, flags, params);
     this.#stride = word(params, PARAMS.flags) & IORING_SETUP_SQE128 ? SQE_WORDS * 2 : SQE_WORDS;
@@ -140,8 +146,19 @@ export class KernelRing implements Ring {
 
   submitAndWait(): number {
     Atomics.store(this.#cqHead, 0, this.#cqe);
+    if (this.#pollMs > 0 && this.#poll()) return 0;
     const result = this.#enter(1, IORING_ENTER_GETEVENTS);
     return isTransient(result) ? 0 : Math.min(result, 0);
+  }
+
+  /** With deferred task work a completion only shows when we ask the kernel for it. */
+  #poll(): boolean {
+    const end = performance.now() + this.#pollMs;
+    do {
+      this.#enter(0, IORING_ENTER_GETEVENTS);
+      if (this.cqReady() > 0) return true;
+    } while (performance.now() < end);
+    return false;
   }
 
   /** As `submitAndWait`, for the control path: false when nothing came within `ms`. */

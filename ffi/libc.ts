@@ -179,9 +179,9 @@ export function mlockall(): void {
   check(c.mlockall(7), "mlockall");
 }
 
-/** Binds the calling thread to `mask`, a cpu_set_t of any length. */
-export function schedSetaffinity(mask: Uint8Array): void {
-  check(c.sched_setaffinity(0, mask.byteLength, ptr(mask)), "sched_setaffinity");
+/** Binds a thread, 0 being the calling one, to `mask`, a cpu_set_t of any length. */
+export function schedSetaffinity(mask: Uint8Array, tid = 0): void {
+  check(c.sched_setaffinity(tid, mask.byteLength, ptr(mask)), "sched_setaffinity");
 }
 
 const AT_EMPTY_PATH = 0x1000;

@@ -20,6 +20,7 @@ const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
   add: async (argv) => (await import("./cli/add.ts")).addCommand(targets, argv),
   del: async () => (await import("./cli/del.ts")).delCommand,
   list: async () => (await import("./cli/list.ts")).listCommand,
+  set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
   features: async () => (await import("./cli/features.ts")).featuresCommand,
 };
 

@@ -15,6 +15,7 @@ import {
   parseId,
   parseOptions,
 } from "./options.ts";
+import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
 
@@ -25,6 +26,7 @@ const IO_BYTES_MAX = 32 << 20;
 const PAGE = 4096;
 
 const THREADS_MAX = 4096;
+const MICROSECONDS_MAX = 1_000_000;
 
 const OPTIONS: OptionTable = {
   type: { type: "string", alias: "t", valueHint: "TYPE", description: "what kind of disk" },
@@ -52,6 +54,7 @@ const OPTIONS: OptionTable = {
     description: "largest request (default 512K)",
   },
   ...MODE_OPTIONS,
+  ...LIMIT_OPTIONS,
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
   json: JSON_OPTION,
 };
@@ -111,6 +114,9 @@ function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     maxIoBytes,
     features: askedFeatures(values, threads > queues),
     zeroCopyMin: zeroCopyMin(values),
+    pollUs: parseCount("--poll-us", text("poll-us") ?? "0", 0, MICROSECONDS_MAX),
+    limits: askedLimits(values),
+    affinity: text("queue-affinity") === undefined ? [] : parseAffinity(text("queue-affinity")!),
     threads: text("threads") === undefined ? 0 : threads,
   };
 }

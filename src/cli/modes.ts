@@ -41,6 +41,11 @@ export const MODE_OPTIONS: OptionTable = {
     description: `with --mode zero-copy: copy smaller requests (default ${ZERO_COPY_MIN})`,
   },
   batch: { type: "boolean", alias: "b", description: "commands in batches (Linux 7.0)" },
+  "poll-us": {
+    type: "string",
+    valueHint: "N",
+    description: "look for work this many microseconds before sleeping (default 0)",
+  },
   "comp-in-task": COMP_IN_TASK,
 };
 
@@ -70,7 +75,9 @@ export function askedFeatures(values: OptionValues, splitQueues: boolean): Asked
   if (values["zero-copy-min"] !== undefined && mode !== "zero-copy") {
     throw new UsageError("--zero-copy-min is for --mode zero-copy");
   }
-  return { mode, batch, compInTask: values["comp-in-task"] !== false, splitQueues };
+  const compInTask = values["comp-in-task"] !== false;
+  const noPartScan = values["no-auto-part-scan"] === true;
+  return { mode, batch, compInTask, splitQueues, noPartScan };
 }
 
 function namedMode(values: OptionValues): AskedFeatures["mode"] {

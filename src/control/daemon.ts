@@ -16,6 +16,7 @@ import * as device from "./device.ts";
 import { type AskedFeatures, choose, flagBit, modeOf } from "./features.ts";
 import { encodeParams } from "./params.ts";
 import { isolate } from "./isolate.ts";
+import { type AskedLimits, withLimits } from "./limits.ts";
 import { isGone } from "./remove.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
 import {
@@ -37,6 +38,11 @@ export interface ServePlan {
   maxIoBytes: number;
   features: AskedFeatures;
   zeroCopyMin: number;
+  /** Microseconds to look for completions before sleeping. */
+  pollUs: number;
+  limits: AskedLimits;
+  /** CPU sets by queue id, instead of the driver's. */
+  affinity: number[][];
   /** 0: one a queue. */
   threads: number;
 }
@@ -55,7 +61,7 @@ export async function serve(
 ): Promise<void> {
   const open = openDisk(plan, host.target);
   isolate();
-  const server = new Server(plan, host, open.disk);
+  const server = new Server(plan, host, withLimits(open.disk, plan.limits));
   const onSignal = (): void => server.stop();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
   try {
@@ -134,6 +140,7 @@ class Server {
       target: { name: this.#plan.target, config: this.#plan.config },
       report: { name: this.#plan.target, dev_size: this.#disk.size, ...this.#disk.report },
       tids,
+      affinity: this.#plan.affinity,
     });
   }
 
@@ -163,7 +170,11 @@ class Server {
       const flags = libc.MAP_SHARED | libc.MAP_POPULATE;
       const address = libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset);
       this.#iods.push({ address, length });
-      const cpus = await device.getQueueAffinity(this.#channel, this.id, queueId);
+      const asked = this.#plan.affinity[queueId];
+      const cpus =
+        asked === undefined
+          ? await device.getQueueAffinity(this.#channel, this.id, queueId)
+          : device.cpuMask(asked);
       const depth = info.queue_depth;
       queues.push({ queueId, depth, iodsAddress: address, iodsLength: length, cpus });
     }
@@ -190,6 +201,7 @@ class Server {
         userCopy: (info.flags & flagBit("UBLK_F_USER_COPY")) !== 0n,
         zeroCopyMin: this.#plan.zeroCopyMin,
         maxIoBytes: info.max_io_buf_bytes,
+        pollUs: this.#plan.pollUs,
         queues: share.queues,
         files: [this.#charFd, ...this.#disk.files, this.#zeroFd],
       },

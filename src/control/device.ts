@@ -103,6 +103,13 @@ export function cpusOf(mask: Uint8Array): number[] {
   return cpus;
 }
 
+/** The other way round. */
+export function cpuMask(cpus: readonly number[]): Uint8Array<ArrayBuffer> {
+  const mask = new Uint8Array(new ArrayBuffer(CPU_MASK_SIZE));
+  for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
+  return mask;
+}
+
 export function stateName(info: DevInfo): string {
   return STATES[info.state] ?? `STATE_${info.state}`;
 }

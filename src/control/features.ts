@@ -38,6 +38,7 @@ export interface AskedFeatures {
   compInTask: boolean;
   /** More threads than queues: the tags of one queue have different servers. */
   splitQueues: boolean;
+  noPartScan: boolean;
 }
 
 export interface Chosen {
@@ -55,6 +56,7 @@ export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chose
   // A target that must see bytes gets at them by user copy, beside the registered buffer.
   if (mode === "auto-zero-copy" && disk.touchesBytes) wanted.push("UBLK_F_USER_COPY");
   if (asked.batch) wanted.push("UBLK_F_BATCH_IO");
+  if (asked.noPartScan) wanted.push("UBLK_F_NO_AUTO_PART_SCAN");
   if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
   const lacking = wanted.filter((flag) => (offered & flagBit(flag)) === 0n);
   if (lacking.length > 0) throw notOffered(asked.batch ? `batch, ${mode}` : mode, lacking);

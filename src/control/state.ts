@@ -32,6 +32,8 @@ export interface DeviceState {
   report: Record<string, string | number | boolean>;
   /** The threads that serve the queues, by queue id. */
   tids: number[];
+  /** CPU sets that were asked for, by queue id; the driver's where there is none. */
+  affinity: (number[] | null)[];
 }
 
 const pathOf = (dir: string, id: number): string => `${dir}/${id}.json`;
@@ -90,7 +92,8 @@ function isState(value: unknown): value is DeviceState {
     typeof state.target?.name === "string" &&
     typeof state.report === "object" &&
     state.report !== null &&
-    Array.isArray(state.tids)
+    Array.isArray(state.tids) &&
+    Array.isArray(state.affinity)
   );
 }
 

@@ -32,6 +32,7 @@ export interface ThreadPlan {
     userCopy: boolean;
     zeroCopyMin: number;
     maxIoBytes: number;
+    pollUs: number;
     queues: ShareOfQueue[];
     /** Registered files: the char device, those of the disk, /dev/zero. */
     files: number[];

@@ -59,7 +59,7 @@ export async function viewDevice(channel: Channel, id: number): Promise<DeviceVi
   const state = readState(id);
   const queues: QueueView[] = [];
   for (let q = 0; q < info.nr_hw_queues; q++) {
-    const affinity = cpusOf(await getQueueAffinity(channel, id, q));
+    const affinity = state?.affinity[q] ?? cpusOf(await getQueueAffinity(channel, id, q));
     queues.push({ q_id: q, tid: state?.tids[q] ?? -1, affinity });
   }
   return {

@@ -2,7 +2,7 @@
 
 import { Arena, wordsAt } from "../../ffi/arena.ts";
 import { EINVAL, SysError } from "../../ffi/errno.ts";
-import { KernelRing } from "../../ffi/kernel_ring.ts";
+import { KernelRing, QUEUE_RING_FLAGS } from "../../ffi/kernel_ring.ts";
 import { ZEROES_MAX } from "../target/target.ts";
 import { BatchQueue, FETCH_BUFFERS } from "./batch_queue.ts";
 import { type Commands, TagCommands } from "./commands.ts";
@@ -30,6 +30,8 @@ export interface ThreadShape {
   /** Bytes from which on a request is worth a registration of its own. */
   zeroCopyMin: number;
   maxIoBytes: number;
+  /** Microseconds to look for completions before sleeping. */
+  pollUs: number;
   queues: QueueShare[];
   /** Registered files: the char device, those of the disk, /dev/zero. */
   files: number[];
@@ -55,7 +57,7 @@ export function assemble(shape: ThreadShape): Assembly {
   const registers = shape.mode.endsWith("zero-copy");
   // A slot has one command at a time; with registered buffers, an unregistration beside it.
   const reserved = slots * (registers ? 2 : 1) + 2 * shape.queues.length;
-  const ring = new KernelRing(reserved * 2);
+  const ring = new KernelRing(reserved * 2, QUEUE_RING_FLAGS, shape.pollUs);
   if (ring.entries <= reserved) {
     const reason = `${slots} requests are too many for one thread`;
     const hint = "take a smaller --depth, or more --threads";

@@ -24,7 +24,8 @@ const ALL = 2n ** 63n - 1n;
 const WITH_FILE: Partial<Disk> = { files: [5] };
 
 function chosen(asked: Partial<AskedFeatures>, offered = LINUX_7_2, disk = WITH_FILE) {
-  const all = { mode: "choose", batch: false, compInTask: false, splitQueues: false } as const;
+  const rest = { batch: false, compInTask: false, splitQueues: false, noPartScan: false };
+  const all = { mode: "choose" as const, ...rest };
   return choose({ ...all, ...asked }, offered, diskOf(disk));
 }
 const has = (flags: bigint, name: (typeof FEATURES)[number]["flag"]): boolean =>

@@ -30,6 +30,7 @@ const STATE = {
   target: { name: "loop", config: { backing_file: "/disk", offset: 0 } },
   report: { name: "loop", dev_size: 4096, backing_file: "/disk", direct_io: true },
   tids: [100, 101],
+  affinity: [],
 };
 const file = (id: number): string => join(dir, `${id}.json`);
 const write = (text: string): void => {

@@ -68,7 +68,7 @@ const PLAN: ThreadPlan = {
   cpus: new Uint8Array([1]),
   shape: {
     ...{ mode: "copy", batch: false, userCopy: false, zeroCopyMin: 0, maxIoBytes: 4096 },
-    ...{ queues: [], files: [] },
+    ...{ pollUs: 0, queues: [], files: [] },
   },
 };
 

@@ -1,0 +1,69 @@
+/** The options of `add` that shape the block device: block sizes, attributes, CPUs. */
+
+import { type AskedLimits, PHYSICAL_BLOCK_MAX } from "../control/limits.ts";
+import { parseSize, UsageError } from "../target/parse.ts";
+import type { OptionValues } from "../target/target.ts";
+import type { OptionTable } from "./options.ts";
+
+const SECTOR = 512;
+const PAGE = 4096;
+const CPU_MAX = 4095;
+
+export const LIMIT_OPTIONS: OptionTable = {
+  "logical-block-size": {
+    type: "string",
+    valueHint: "SIZE",
+    description: "smallest request: 512 to 4096 (default: what the backing file needs)",
+  },
+  "physical-block-size": {
+    type: "string",
+    valueHint: "SIZE",
+    description: "what file systems should align to, up to 256M",
+  },
+  rotational: { type: "boolean", description: "say that the disk is a rotating one" },
+  "no-auto-part-scan": {
+    type: "boolean",
+    description: "do not look for partitions (Linux 7.0)",
+  },
+  "queue-affinity": {
+    type: "string",
+    valueHint: "SETS",
+    description: "CPUs of the queues' threads, queue by queue: 0-1/2,3",
+  },
+};
+
+export function askedLimits(values: OptionValues): AskedLimits {
+  const asked: AskedLimits = {};
+  const logical = block(values, "logical-block-size", PAGE);
+  const physical = block(values, "physical-block-size", PHYSICAL_BLOCK_MAX);
+  if (logical !== undefined) asked.logicalBlock = logical;
+  if (physical !== undefined) asked.physicalBlock = physical;
+  if (values["rotational"] === true) asked.rotational = true;
+  return asked;
+}
+
+function block(values: OptionValues, name: string, max: number): number | undefined {
+  const text = values[name];
+  if (typeof text !== "string") return undefined;
+  const size = parseSize(`--${name}`, text);
+  if (size >= SECTOR && size <= max && Number.isInteger(Math.log2(size))) return size;
+  throw new UsageError(`--${name} '${text}': give a power of two from ${SECTOR} to ${max}`);
+}
+
+/** "0-1/2,3": the CPUs of queue 0, then those of queue 1. */
+export function parseAffinity(text: string): number[][] {
+  return text.split("/").map((set) => parseCpuSet("--queue-affinity", set));
+}
+
+/** "0-3,8" to 0, 1, 2, 3, 8. */
+export function parseCpuSet(option: string, text: string): number[] {
+  const cpus = new Set<number>();
+  for (const range of text.split(",")) {
+    const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(range.trim()) ?? [];
+    if (first === undefined || Number(last) > CPU_MAX || Number(first) > Number(last)) {
+      throw new UsageError(`${option} '${text}': give CPUs such as 0-3,8`);
+    }
+    for (let cpu = Number(first); cpu <= Number(last); cpu++) cpus.add(cpu);
+  }
+  return [...cpus].toSorted((a, b) => a - b);
+}

@@ -1,0 +1,34 @@
+/** Other CPUs for a queue's thread, now and in the state file that a later server takes over. */
+
+import { existsSync } from "node:fs";
+import { EINVAL, ENODEV, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import { cpuMask } from "./device.ts";
+import { readState, writeState } from "./state.ts";
+
+export function setQueueAffinity(id: number, queueId: number, cpus: number[]): void {
+  const facts = { op: "set_affinity", subject: `device ${id} queue ${queueId}` };
+  const state = readState(id);
+  if (state === undefined || !existsSync(`/dev/ublkc${id}`)) {
+    const hint = "ublk list shows the devices; those of other servers cannot be set";
+    throw new SysError({ ...facts, errno: ENODEV, reason: "no such device of ours", hint });
+  }
+  const tid = state.tids[queueId];
+  if (tid === undefined) {
+    throw new SysError({ ...facts, errno: EINVAL, reason: `has ${state.tids.length} queues` });
+  }
+  try {
+    libc.schedSetaffinity(cpuMask(cpus), tid);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    const reason = error.errno === EINVAL ? "none of these CPUs is on line" : undefined;
+    throw new SysError({
+      ...facts,
+      errno: error.errno,
+      ...(reason === undefined ? {} : { reason }),
+    });
+  }
+  const affinity = state.tids.map((_, queue) => state.affinity[queue] ?? null);
+  affinity[queueId] = cpus;
+  writeState({ ...state, affinity });
+}
