@@ -1,6 +1,6 @@
 /** Options: the tables that are shared, and the strictness that citty lacks. */
 
-import { parseArgs } from "node:util";
+import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { ArgsDef } from "citty";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, OptionValues } from "../target/target.ts";
@@ -40,11 +40,7 @@ export function cittyArgs(table: OptionTable): ArgsDef {
  * unknown option, one given twice, a missing value, a stray word.
  */
 export function parseOptions(argv: readonly string[], table: OptionTable): OptionValues {
-  const options: Record<string, { type: "string" | "boolean"; short?: string }> = {};
-  for (const [name, def] of Object.entries(table)) {
-    options[name] =
-      def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
-  }
+  const options = parserOptions(table);
   const { args, off } = foldBits(argv.map(withHyphens), table);
   try {
     const parsed = parseArgs({
@@ -55,11 +51,35 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
       allowPositionals: false,
     });
     refuseRepeats(parsed.tokens);
-    for (const name of off) parsed.values[name] = false;
+    for (const name of off) {
+      if (parsed.values[name] !== undefined) throw new UsageError(`--${name} is given twice`);
+      parsed.values[name] = false;
+    }
     return parsed.values as OptionValues;
   } catch (error) {
     throw explain(error);
   }
+}
+
+/** The value of one option, found before it is known which others there are. */
+export function peekOption(
+  argv: readonly string[],
+  table: OptionTable,
+  name: string,
+): string | undefined {
+  const args = argv.map(withHyphens);
+  const { values } = parseArgs({ args, options: parserOptions(table), strict: false });
+  const value = values[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options"]> {
+  const options: NonNullable<ParseArgsConfig["options"]> = {};
+  for (const [name, def] of Object.entries(table)) {
+    options[name] =
+      def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
+  }
+  return options;
 }
 
 /** `--max_io_buf_bytes` is what ublksrv calls it. A value behind `=` stays as it is. */
@@ -103,11 +123,12 @@ function refuseRepeats(tokens: readonly { kind: string; name?: string }[]): void
 function explain(error: unknown): unknown {
   if (!(error instanceof TypeError)) return error;
   const message = error.message;
-  const unknown = /^Unknown option '([^']+)'/.exec(message)?.[1];
-  if (unknown !== undefined) return new UsageError(`unknown option '${unknown}'`);
+  const unknown = /^Unknown option '(-*)([^']+)'/.exec(message);
+  // Of a bundle such as -zx it names the bare letter.
+  if (unknown !== null) return new UsageError(`unknown option '${unknown[1] || "-"}${unknown[2]}'`);
   const stray = /^Unexpected argument '([^']+)'/.exec(message)?.[1];
   if (stray !== undefined) return new UsageError(`unexpected word '${stray}'`);
-  return new UsageError(message.split(". ")[0]!.replace(/^Option/, "option"));
+  return new UsageError(message.split(/\.\s/)[0]!.replace(/^Option/, "option"));
 }
 
 /** The device that `-n` names. */

@@ -1,0 +1,135 @@
+/** src/cli/options.ts: what is meant is taken, what cannot be meant is refused in one clear line. */
+
+import { describe, expect, test } from "bun:test";
+import {
+  cittyArgs,
+  type OptionTable,
+  parseId,
+  parseOptions,
+  peekOption,
+  type SwitchDef,
+} from "../../../src/cli/options.ts";
+import { UsageError } from "../../../src/target/parse.ts";
+
+const BIT: SwitchDef = { type: "boolean", alias: "u", takesBit: true, description: "a bit" };
+const TABLE: OptionTable = {
+  type: { type: "string", alias: "t", description: "a word", required: true },
+  "max-io-buf-bytes": { type: "string", description: "a size" },
+  queues: { type: "string", alias: "q", description: "a number" },
+  zero: { type: "boolean", alias: "z", description: "a switch" },
+  "no-fill": { type: "boolean", description: "a switch that says no" },
+  "comp-in-task": BIT,
+};
+
+describe("what is meant is taken:", () => {
+  test.each([
+    ["", {}],
+    ["-t null", { type: "null" }],
+    ["-tnull", { type: "null" }],
+    ["--type null", { type: "null" }],
+    ["--type=null", { type: "null" }],
+    ["--type=a=b", { type: "a=b" }],
+    ["-q2", { queues: "2" }],
+    ["-zq 2", { zero: true, queues: "2" }],
+    ["-zq2", { zero: true, queues: "2" }],
+    ["-z -t null", { zero: true, type: "null" }],
+    ["--max-io-buf-bytes 4K", { "max-io-buf-bytes": "4K" }],
+    ["--max_io_buf_bytes 4K", { "max-io-buf-bytes": "4K" }],
+    ["--max_io_buf_bytes=a_b", { "max-io-buf-bytes": "a_b" }],
+    ["-t a_b", { type: "a_b" }],
+    ["-t=null", { type: "=null" }],
+    ["--no-fill", { "no-fill": true }],
+    ["--no_fill", { "no-fill": true }],
+    ["-u", { "comp-in-task": true }],
+    ["-u 1", { "comp-in-task": true }],
+    ["-u 0", { "comp-in-task": false }],
+    ["--comp_in_task 0", { "comp-in-task": false }],
+    ["-uz", { "comp-in-task": true, zero: true }],
+    ["-u -t 0", { "comp-in-task": true, type: "0" }],
+  ] as [string, object][])("'%s'", (line, values) => {
+    expect(JSON.stringify(parseOptions(words(line), TABLE))).toBe(JSON.stringify(values));
+  });
+
+  test("a value may be empty or have spaces", () => {
+    expect({ ...parseOptions(["-t", "", "--queues", "a b"], TABLE) }).toEqual({
+      type: "",
+      queues: "a b",
+    });
+  });
+});
+
+describe("what cannot be meant is refused:", () => {
+  test.each([
+    ["--bogus", "unknown option '--bogus'"],
+    ["--bogus=1", "unknown option '--bogus'"],
+    ["-x", "unknown option '-x'"],
+    ["-zx", "unknown option '-x'"],
+    ["--no-zero", "unknown option '--no-zero'"],
+    ["--typ null", "unknown option '--typ'"],
+    ["-t", "argument missing"],
+    ["--queues", "argument missing"],
+    ["-t -z", "ambiguous"],
+    ["--zero=yes", "does not take an argument"],
+    ["stray", "unexpected word 'stray'"],
+    ["-z 1", "unexpected word '1'"],
+    ["-u 2", "unexpected word '2'"],
+    ["-- -z", "unexpected word '-z'"],
+    ["-t a -t b", "--type is given twice"],
+    ["-t a --type=a", "--type is given twice"],
+    ["-z -z", "--zero is given twice"],
+    ["-zz", "--zero is given twice"],
+    ["-u 0 -u 0", "--comp-in-task is given twice"],
+    ["-u 0 -u", "--comp-in-task is given twice"],
+    ["-u 1 -u 0", "--comp-in-task is given twice"],
+    ["-u --comp-in-task", "--comp-in-task is given twice"],
+  ])("'%s'", (line, message) => {
+    const parse = (): unknown => parseOptions(words(line), TABLE);
+    expect(parse).toThrow(UsageError);
+    expect(parse).toThrow(message);
+  });
+
+  test.each(["--bogus", "-t", "stray", "-t -z", "--zero=1"])("'%s' in one line", (line) => {
+    try {
+      parseOptions(words(line), TABLE);
+    } catch (error) {
+      expect((error as Error).message).not.toContain("\n");
+      expect((error as Error).message.length).toBeLessThan(100);
+    }
+  });
+});
+
+describe("one option can be found before the others are known:", () => {
+  test.each([
+    ["-t null", "null"],
+    ["-tnull --file x", "null"],
+    ["--whatever --type=loop", "loop"],
+    ["-zt loop -f x", "loop"],
+    ["-ut loop", "loop"],
+    ["-u 1 -t loop", "loop"],
+    ["-t=null", "=null"],
+    ["-t", undefined],
+    ["", undefined],
+    ["--types null", undefined],
+    ["--file t", undefined],
+  ])("'%s'", (line, type) => {
+    expect(peekOption(words(line), TABLE, "type")).toBe(type);
+  });
+});
+
+test.each(["0", "7", "1048575"])("'%s' is a device", (text) => {
+  expect(parseId(text)).toBe(Number(text));
+});
+
+test.each(["", "-1", "1.0", "0x1", "1048576", "ublkb0", " 1"])("'%s' is no device", (text) => {
+  expect(() => parseId(text)).toThrow(`-n '${text}': give a device number such as 0`);
+});
+
+test("citty is told all but what it must not check", () => {
+  const args = cittyArgs(TABLE);
+  expect(Object.keys(args)).toEqual(Object.keys(TABLE));
+  expect(args["type"]).toEqual({ type: "string", alias: "t", description: "a word" });
+});
+
+function words(line: string): string[] {
+  return line === "" ? [] : line.split(" ");
+}
