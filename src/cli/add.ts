@@ -14,6 +14,7 @@ import {
   type OptionTable,
   parseId,
   parseOptions,
+  peekOption,
 } from "./options.ts";
 import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
@@ -76,9 +77,8 @@ async function namedTarget(
   registry: TargetRegistry,
   argv: readonly string[],
 ): Promise<AnyTarget | undefined> {
-  const at = argv.findIndex((word) => /^(-t|--type)/.test(word) && !word.startsWith("--type_"));
-  const name = /^(?:-t|--type=)(.+)$/.exec(argv[at] ?? "")?.[1] ?? argv[at + 1];
-  if (at < 0 || name === undefined || argv[at] === "--type=") return undefined;
+  const name = peekOption(argv, OPTIONS, "type");
+  if (name === undefined || name === "") return undefined;
   const load = Object.hasOwn(registry, name) ? registry[name] : undefined;
   if (load !== undefined) return load();
   const types = Object.keys(registry).join(", ");
@@ -97,7 +97,7 @@ async function add(
   await announce(await launch(plan), plan, json);
 }
 
-function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
+export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
   const text = (name: string): string | undefined => values[name] as string | undefined;
   const maxIoBytes = parseSize("--max-io-buf-bytes", text("max-io-buf-bytes") ?? "512K");
   if (maxIoBytes < PAGE || maxIoBytes > IO_BYTES_MAX || maxIoBytes % PAGE !== 0) {
