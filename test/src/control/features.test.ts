@@ -97,6 +97,11 @@ describe("flags", () => {
     expect(() => chosen({ batch: true }, LINUX_6_18)).toThrow("UBLK_F_BATCH_IO");
   });
 
+  test("the search for partitions is switched off by name", () => {
+    expect(has(chosen({ noPartScan: true }).flags, "UBLK_F_NO_AUTO_PART_SCAN")).toBe(true);
+    expect(() => chosen({ noPartScan: true }, LINUX_6_18)).toThrow("UBLK_F_NO_AUTO_PART_SCAN");
+  });
+
   test("a queue with several servers needs PER_IO_DAEMON", () => {
     expect(has(chosen({ splitQueues: true }).flags, "UBLK_F_PER_IO_DAEMON")).toBe(true);
     expect(() => chosen({ splitQueues: true }, LINUX_6_12)).toThrow("UBLK_F_PER_IO_DAEMON");

@@ -1,0 +1,65 @@
+/** src/cli/modes.ts: ways to move data, by name, and which of them exclude each other. */
+
+import { describe, expect, test } from "bun:test";
+import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "../../../src/cli/modes.ts";
+import { parseOptions } from "../../../src/cli/options.ts";
+import { MODES } from "../../../src/control/features.ts";
+import { UsageError } from "../../../src/target/parse.ts";
+
+function asked(line: string, splitQueues = false) {
+  const words = line === "" ? [] : line.split(" ");
+  return askedFeatures(parseOptions(words, MODE_OPTIONS), splitQueues);
+}
+
+test.each([
+  ["", "choose"],
+  ["-z", "zero-copy-best"],
+  ["--zero-copy", "zero-copy-best"],
+  ["--usercopy", "user-copy"],
+  ["-g", "get-data"],
+  ["-g 1", "get-data"],
+  ["-g 0", "choose"],
+  ["-g 0 -z", "zero-copy-best"],
+  ...MODES.map((mode) => [`--mode ${mode}`, mode] as [string, string]),
+])("'%s' asks for %s", (line, mode) => {
+  expect(asked(line)).toMatchObject({ mode, batch: false, splitQueues: false });
+});
+
+test("COMP_IN_TASK is asked for unless it is switched off", () => {
+  expect(asked("").compInTask).toBe(true);
+  expect(asked("-u").compInTask).toBe(true);
+  expect(asked("-u 1").compInTask).toBe(true);
+  expect(asked("-u 0").compInTask).toBe(false);
+});
+
+describe("refused in words that name both sides:", () => {
+  test.each([
+    ["-z -g", "-z and -g exclude each other"],
+    ["-zg", "-z and -g exclude each other"],
+    ["--usercopy -z", "-z and --usercopy exclude each other"],
+    ["--mode copy -g", "--mode and -g exclude each other"],
+    ["-b -g", "-b and -g exclude each other"],
+    ["-b --mode get-data", "-b and -g exclude each other"],
+    ["--mode fast", "--mode 'fast': there is no such mode; there are copy, get-data"],
+    ["--mode choose", "there is no such mode"],
+    ["--mode toString", "there is no such mode"],
+    ["--zero-copy-min 64K", "--zero-copy-min is for --mode zero-copy"],
+    ["--zero-copy-min 64K -z", "--zero-copy-min is for --mode zero-copy"],
+  ])("'%s'", (line, message) => {
+    expect(() => asked(line)).toThrow(UsageError);
+    expect(() => asked(line)).toThrow(message);
+  });
+
+  test("batch commands and queues that are split", () => {
+    expect(() => asked("-b", true)).toThrow("a queue of batch commands has one thread");
+    expect(asked("", true).splitQueues).toBe(true);
+  });
+});
+
+test.each([
+  ["--mode zero-copy", 65536],
+  ["--mode zero-copy --zero-copy-min 4K", 4096],
+  ["--mode zero-copy --zero-copy-min 0", 0],
+])("'%s' copies what is smaller than %i bytes", (line, bytes) => {
+  expect(zeroCopyMin(parseOptions(line.split(" "), MODE_OPTIONS))).toBe(bytes);
+});

@@ -1,0 +1,116 @@
+/** src/main.ts as a process: exit codes, one clear line, and help that is complete. */
+
+import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { addCommand } from "../../src/cli/add.ts";
+import { delCommand } from "../../src/cli/del.ts";
+import { featuresCommand } from "../../src/cli/features.ts";
+import { listCommand } from "../../src/cli/list.ts";
+import { setAffinityCommand } from "../../src/cli/set_affinity.ts";
+import { targets } from "../../targets/index.ts";
+import { version } from "../../package.json" with { type: "json" };
+
+const MAIN = join(import.meta.dir, "../../src/main.ts");
+
+function ublk(line: string, env: Record<string, string> = {}) {
+  const words = line === "" ? [] : line.split(" ");
+  const child = Bun.spawnSync([process.execPath, MAIN, ...words], {
+    env: { ...process.env, ...env },
+    stdin: "ignore",
+  });
+  return { code: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
+}
+
+describe("a usage error is one line, a way on, and exit code 2:", () => {
+  test.each([
+    ["", "ublk: no verb: there are", "ublk --help"],
+    ["nosuch", "ublk: no verb 'nosuch'", "ublk --help"],
+    ["toString", "ublk: no verb 'toString'", "ublk --help"],
+    ["help nosuch", "ublk: no verb 'nosuch'", "ublk --help"],
+    ["add", "ublk add: say what kind of disk", "ublk add --help"],
+    ["add -t", "ublk add: option '-t, --type <value>' argument missing", "ublk add --help"],
+    ["add -t nosuch", "ublk add: -t 'nosuch': there is no such type", "ublk add --help"],
+    ["add -t null --bogus", "ublk add: unknown option '--bogus'", "ublk add --help"],
+    ["add -t null word", "ublk add: unexpected word 'word'", "ublk add --help"],
+    ["add -t null -q 0", "ublk add: --queues '0'", "ublk add --help"],
+    ["add -zt loop", "ublk add: -t loop needs -f FILE", "ublk add --help"],
+    ["del", "ublk del: say which device", "ublk del --help"],
+    ["del -n 0 -a", "ublk del: say which device", "ublk del --help"],
+    ["del -n x", "ublk del: -n 'x'", "ublk del --help"],
+    ["list extra", "ublk list: unexpected word 'extra'", "ublk list --help"],
+    ["set_affinity -n 0", "ublk set_affinity: say which device", "ublk set_affinity --help"],
+    ["features --json", "ublk features: unknown option '--json'", "ublk features --help"],
+  ])("'%s'", (line, message, way) => {
+    const { code, out, err } = ublk(line);
+    const lines = err.trimEnd().split("\n");
+    expect([code, out, lines.length]).toEqual([2, "", 2]);
+    expect(lines[0]).toStartWith(message);
+    expect(lines[1]).toBe(`       try: ${way}`);
+  });
+});
+
+describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is loaded here)", () => {
+  test.each(["list", "list --json", "features", "del -n 0", "add -t null"])("'%s'", (line) => {
+    const { code, out, err } = ublk(line);
+    const verb = line.split(" ")[0]!;
+    expect([code, out]).toEqual([1, ""]);
+    expect(err).toStartWith(`ublk ${verb}: open /dev/ublk-control: ENOENT`);
+    expect(err).toContain("modprobe ublk_drv");
+    expect(err.trimEnd().split("\n")).toHaveLength(2);
+  });
+
+  test("a missing backing file is told before a missing driver", () => {
+    const { code, err } = ublk("add -t loop -f /nowhere/a.img");
+    expect(code).toBe(1);
+    expect(err).toStartWith("ublk add: open /nowhere/a.img: ENOENT");
+  });
+});
+
+describe("help", () => {
+  const LOOP = ["add", "-t", "loop"];
+  const verbs = [
+    { line: "add", command: () => addCommand(targets, []) },
+    { line: "add -t loop", command: () => addCommand(targets, LOOP) },
+    { line: "add -t null", command: () => addCommand(targets, ["-t", "null"]) },
+    { line: "del", command: async () => delCommand },
+    { line: "list", command: async () => listCommand },
+    { line: "set_affinity", command: async () => setAffinityCommand },
+    { line: "features", command: async () => featuresCommand },
+  ];
+
+  test.each(verbs)("of '$line' lists each of its options", async ({ line, command }) => {
+    const { code, out, err } = ublk(`${line} --help`);
+    expect([code, err]).toEqual([0, ""]);
+    const args = await ((await command()).args ?? {});
+    for (const [name, { alias, description }] of Object.entries(args as Args)) {
+      expect(out).toContain(alias === undefined ? `--${name}` : `-${alias}, --${name}`);
+      expect(out).toContain(description);
+    }
+  });
+
+  test("is the same by every road, and goes to standard output", () => {
+    const [one, ...others] = ["add --help", "add -h", "help add"].map((line) => ublk(line));
+    expect(one?.out).toContain("USAGE");
+    for (const other of others) expect(other).toEqual(one!);
+  });
+
+  test.each(["--help", "-h", "help"])("'%s' names every verb", (line) => {
+    const { code, out } = ublk(line);
+    expect(code).toBe(0);
+    for (const verb of ["add", "del", "list", "set_affinity", "features"])
+      expect(out).toContain(verb);
+  });
+
+  test("has no colours where nobody sees them", () => {
+    expect(ublk("add --help", { FORCE_COLOR: "1" }).out).not.toContain("\u001b");
+  });
+});
+
+test.each(["--version", "-V"])("%s says who we are and what we stand on", (line) => {
+  const { code, out } = ublk(line);
+  expect(code).toBe(0);
+  expect(out).toMatch(new RegExp(`^ublk ${version} \\(Bun ${Bun.version}, liburing [\\d.]+\\)\n$`));
+});
+
+type Args = Record<string, { alias?: string; description: string }>;
