@@ -30,18 +30,32 @@ export interface Survey {
   log: string;
 }
 
+/** By means of bash alone: `ps` and `ls` take half a second of an emulated processor. */
 const SURVEY = `
-ls -d /dev/ublkc* 2>/dev/null; echo @
-ls -l /proc/[0-9]*/exe 2>/dev/null | grep -E -- '-> .*/ublk( \\(deleted\\))?$'; echo @
-ps -eo stat=,pid=,wchan:40=,args= | grep ^D; echo @
+shopt -s nullglob
+for device in /dev/ublkc*; do echo "device $device"; done
+program=$(type -P ublk)
+for process in /proc/[0-9]*; do
+  { read -r stat < $process/stat; } 2> /dev/null || continue
+  pid=\${process#/proc/} state=\${stat##*) } name=\${stat#*(} name=\${name%)*}
+  [[ $state != Z* && ( $name == ublk* || $process/exe -ef $program ) ]] && echo "daemon $pid"
+  [[ $state == D* ]] && echo "stuck $pid ($name) in $(< $process/wchan)"
+done
+echo @
 dmesg`;
 
 export async function survey(vm: Vm): Promise<Survey> {
   const { stdout } = await vm.harness(SURVEY);
-  const [devices = "", daemons = "", stuck = "", ...log] = stdout.split(/^@\n/m);
-  const lines = (text: string) => text.split("\n").filter((line) => line !== "");
-  const pids = lines(daemons).map((line) => /\/proc\/(\d+)/.exec(line)?.[1] ?? line);
-  return { devices: lines(devices), daemons: pids, stuck: lines(stuck), log: log.join("@\n") };
+  const end = stdout.indexOf("@\n");
+  const lines = stdout.slice(0, end).split("\n");
+  const all = (word: string) =>
+    lines.filter((line) => line.startsWith(word)).map((line) => line.slice(word.length));
+  return {
+    devices: all("device "),
+    daemons: all("daemon "),
+    stuck: all("stuck "),
+    log: stdout.slice(end + 2),
+  };
 }
 
 /** What is wrong now and was not before, in sentences. */

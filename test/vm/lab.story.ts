@@ -78,7 +78,7 @@ story("a splat, a process in state D and a leftover daemon are noticed", GUESTS,
   const found = faults(PRISTINE, dirty).join("\n");
   expect(found).toContain("WARNING: CPU: 0");
   expect(found).toMatch(/ublk processes are left: \d+/);
-  expect(found).toMatch(/stuck in the kernel \(state D\): D\S* .*touch/);
+  expect(found).toMatch(/stuck in the kernel \(state D\): \d+ \(touch\) in \w+/);
   await vm.sh`fsfreeze -u ${vm.data}; dmesg -C`;
   await daemon.signal("KILL");
   await Promise.all([stuck.succeeds(), daemon.wait()]);
