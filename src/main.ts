@@ -5,7 +5,7 @@ import { SysError } from "../ffi/errno.ts";
 import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
-import { DAEMON_VERB } from "./control/launch.ts";
+import { DAEMON_VERB, END_VERB } from "./control/launch.ts";
 import type { Host, ServePlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
 import { startThread } from "./control/threads.ts";
@@ -39,6 +39,7 @@ function rootCommand(argv: string[]): CommandDef {
 async function main(argv: string[]): Promise<void> {
   const [verb = "", ...rest] = argv;
   if (verb === DAEMON_VERB) return runDaemonVerb(rest);
+  if (verb === END_VERB) return (await import("./cli/end.ts")).runEnd(rest);
   if (verb === "--version" || verb === "-V") return show(versionLine());
   if (verb === "help" || verb === "--help" || verb === "-h") return help(rest);
   const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;

@@ -17,6 +17,7 @@ import { type AskedFeatures, choose, flagBit, modeOf } from "./features.ts";
 import { encodeParams } from "./params.ts";
 import { isolate } from "./isolate.ts";
 import { type AskedLimits, withLimits } from "./limits.ts";
+import { startEnder } from "./launch.ts";
 import { isGone } from "./remove.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
 import {
@@ -68,10 +69,20 @@ export async function serve(
     await server.start();
     await onLive(server.id);
     Bun.gc(true); // what starting left behind; otherwise the collector takes 20 s of small steps
+    stayInMemory();
     await server.ended();
   } finally {
     await server.cleanUp();
     open.close();
+  }
+}
+
+/** A page of ours that went to a swap device which we serve would never come back. */
+function stayInMemory(): void {
+  try {
+    libc.mlockall();
+  } catch {
+    // without the privilege, or beyond RLIMIT_MEMLOCK: it works as long as there is memory
   }
 }
 
@@ -99,9 +110,11 @@ class Server {
   readonly #zeroFd = libc.open("/dev/zero", libc.O_RDONLY);
   #iods: { address: number; length: number }[] = [];
   #threads: Thread[] = [];
-  /** We are the ones who end the device, so we also delete it. */
-  #mine = true;
+  /** The block device is there. From now on it is ended from outside of this process. */
+  #live = false;
   #stopped = false;
+  #broken = false;
+  #ender: Promise<unknown> | undefined;
 
   constructor(plan: ServePlan, host: Host, disk: OpenDisk["disk"]) {
     this.#plan = plan;
@@ -130,8 +143,8 @@ class Server {
     const death = Promise.race(this.#threads.map((thread) => thread.ended)).then(refuseStopped);
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
     await appears(device.blockDevice(this.id));
-    this.#refuseIfStopped();
-    this.#mine = false;
+    this.#live = true;
+    if (this.#stopped) this.stop();
   }
 
   #remember(tids: number[]): void {
@@ -208,40 +221,42 @@ class Server {
     };
   }
 
-  /** Ends the device, from a signal handler too: the threads notice, and `ended` resolves. */
+  /** Ends the device; also from a signal handler. The threads notice, and `ended` resolves. */
   stop(): void {
-    this.#mine = true;
     this.#stopped = true;
-    if (this.id < 0) return;
-    device.stopDevice(this.#channel, this.id).catch(() => {}); // gone already: just as well
+    if (this.#live) this.#ender ??= startEnder(this.id);
   }
 
-  /** Resolves when every thread has ended well; the first that did not takes the others along. */
+  /** Resolves when every thread has ended well. */
   async ended(): Promise<void> {
     try {
       await Promise.all(this.#threads.map((thread) => thread.ended));
     } catch (error) {
-      this.#mine = true;
+      this.#broken = true;
       throw error;
     }
   }
 
   /** Leaves nothing behind, whatever had been reached. */
   async cleanUp(): Promise<void> {
-    if (this.id >= 0 && this.#mine) await this.#stopThreads();
+    // Requests of a broken thread would keep STOP_DEV waiting inside of us, for ever. Exiting makes
+    // the driver fail them and lets `del` have the device.
+    if (this.#broken) return;
+    if (!this.#live && this.id >= 0) await this.#stopThreads();
     await Promise.allSettled(this.#threads.map((thread) => thread.ended));
     for (const { address, length } of this.#iods) libc.munmap(address, length);
     if (this.#charFd >= 0) libc.close(this.#charFd);
     // A START_DEV that still waits holds the device; it goes with its ring.
     this.#channel.close();
-    if (this.id >= 0 && this.#mine) await deleteOwn(this.id);
+    if (!this.#live && this.id >= 0) await deleteOwn(this.id);
+    if (this.#ender !== undefined) await Promise.race([this.#ender, Bun.sleep(DELETE_WAIT_MS)]);
   }
 
   /** Again and again: a thread may have fetched only after the driver had looked. */
   async #stopThreads(): Promise<void> {
     const ended = Promise.allSettled(this.#threads.map((thread) => thread.ended));
     const over = ended.then(() => true);
-    do this.stop();
+    do await device.stopDevice(this.#channel, this.id).catch(() => {});
     while (!(await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])));
   }
 }

@@ -13,6 +13,8 @@ import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
 
 /** The hidden verb behind which the daemon lives. */
 export const DAEMON_VERB = "daemon";
+/** The hidden verb that ends a device on behalf of its own daemon. */
+export const END_VERB = "end";
 /** The daemon says its one word here. */
 const ANSWER_FD = 3;
 const STDERR_FD = 2;
@@ -55,16 +57,40 @@ export function become(plan: ServePlan, json: boolean): never {
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }
 
+/**
+ * Starts a process that stops and deletes the device, and resolves when it has ended.
+ *
+ * Not we ourselves: STOP_DEV waits for requests that are in our hands, inside a kernel thread that
+ * belongs to whoever sent it. Were we killed meanwhile, that thread would keep our files open and
+ * the driver from failing those requests; neither would ever end.
+ */
+export function startEnder(id: number): Promise<unknown> {
+  const child = Bun.spawn([process.execPath, ...SCRIPT, END_VERB, String(id)], {
+    cwd: "/",
+    env: keptEnvironment(),
+    detached: true,
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  return child.exited;
+}
+
+const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
+
 function selfArguments(plan: ServePlan): string[] {
-  const script = Bun.isStandaloneExecutable ? [] : [Bun.main];
-  return [...script, DAEMON_VERB, JSON.stringify(plan)];
+  return [...SCRIPT, DAEMON_VERB, JSON.stringify(plan)];
 }
 
 function daemonEnvironment(): Record<string, string> {
-  const kept = ENVIRONMENT_KEPT.map((name) => [name, process.env[name]] as const);
-  const env = Object.fromEntries(kept.filter(([, value]) => value !== undefined));
   const own = enterOwnMountNamespace() ? { [OWN_NAMESPACE]: "1" } : {};
-  return { ...(env as Record<string, string>), ...own };
+  return { ...keptEnvironment(), ...own };
+}
+
+function keptEnvironment(): Record<string, string> {
+  const kept = ENVIRONMENT_KEPT.map((name) => [name, process.env[name]] as const);
+  return Object.fromEntries(kept.filter(([, value]) => value !== undefined)) as Record<
+    string,
+    string
+  >;
 }
 
 /** In the daemon: the block device exists; from here on nobody listens. */

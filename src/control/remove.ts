@@ -16,19 +16,24 @@ export async function removeDevice(channel: Channel, id: number): Promise<void> 
     throw error;
   });
   const daemon = openProcess(info.ublksrv_pid);
-  try {
-    await stopDevice(channel, id);
-    await deleteDevice(channel, id);
-  } catch (error) {
-    if (!isGone(error)) throw error; // its own daemon was told to end at the same time
-  }
-  removeState(id);
+  await endDevice(channel, id);
   if (daemon < 0) return;
   const ended = libc.pollIn(daemon, DAEMON_END_MS);
   libc.close(daemon);
   if (ended) return;
   const hint = `the device is gone; look at the process: ps -fp ${info.ublksrv_pid}`;
   throw new SysError({ op: "wait for daemon", errno: ETIMEDOUT, hint });
+}
+
+/** Returns when the device is gone, whether or not we were the ones who ended it. */
+export async function endDevice(channel: Channel, id: number): Promise<void> {
+  try {
+    await stopDevice(channel, id);
+    await deleteDevice(channel, id);
+  } catch (error) {
+    if (!isGone(error)) throw error; // somebody else was told to end it at the same time
+  }
+  removeState(id);
 }
 
 /** There is no such device, or not any more. */

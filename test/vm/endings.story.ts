@@ -56,6 +56,24 @@ story(
     }),
 );
 
+story(
+  "a daemon that is killed while it ends its device leaves nothing that hangs",
+  {},
+  async (vm) => {
+    await vm.sh`truncate -s 256M ${vm.data}/k.img`;
+    for (let round = 0; round < 5; round++) {
+      const id = await vm.add`-t loop -f ${vm.data}/k.img`;
+      const fio = vm.start`fio --name=l ${raw(LOAD)} --runtime=60 --filename=/dev/ublkb${id}`;
+      await busy(vm, id);
+      const pid = await vm.daemonPid(id);
+      await vm.sh`kill -TERM ${pid}; sleep 0.0${round}; kill -KILL ${pid} || true`;
+      expect((await fio.wait()).status).not.toBe(0);
+      await vm.sh`while test -e /proc/${pid} || test -e /dev/ublkc${id}; do sleep 0.1; done`;
+    }
+    expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+  },
+);
+
 story("SIGINT ends a device in the foreground, and nothing of it is left", {}, async (vm) => {
   const served = vm.start`exec ublk add -t null --size 1G --foreground`;
   await vm.becomes(0, "LIVE");
