@@ -59,8 +59,7 @@ export function openBackingFile(path: string, options: BackingOptions): BackingF
 /** A file with a format of its own: any size is good, and its bytes go through the page cache. */
 export interface ImageFile {
   fd: number;
-  size: number;
-  block: boolean;
+  rotational: boolean;
   discards: boolean;
   close(): void;
 }
@@ -72,14 +71,19 @@ export function openImageFile(path: string, readOnly: boolean): ImageFile {
   try {
     lockImage(fd, path, readOnly);
     const stats = fstatSync(fd);
-    const block = kind === "block";
-    const size = block ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : stats.size;
+    const rotational = kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0;
     const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
-    return { fd, size, block, discards, close: () => libc.close(fd) };
+    return { fd, rotational, discards, close: () => libc.close(fd) };
   } catch (error) {
     libc.close(fd);
     throw error;
   }
+}
+
+/** Bytes of the block device that `fd` is; undefined when it is a file, which may grow. */
+export function deviceSize(fd: number): number | undefined {
+  const block = fstatSync(fd).isBlockDevice();
+  return block ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : undefined;
 }
 
 type Kind = "file" | "block";

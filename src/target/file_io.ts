@@ -3,12 +3,15 @@
 import { fdatasyncSync, fstatSync, readSync, writeSync } from "node:fs";
 import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { fallocate } from "../../ffi/libc.ts";
+import { deviceSize } from "./backing_file.ts";
 
 export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
 
 /** One file, or what stands in for it in a test. */
 export interface SyncFile {
   readonly path: string;
+  /** Bytes that it can never exceed. */
+  readonly limit: number;
   /** Bytes it has now. */
   size(): number;
   /** Fills `bytes`; answers how many there were before the end of the file. */
@@ -26,17 +29,18 @@ const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 export class DescriptorFile implements SyncFile {
   readonly path: string;
   readonly fd: number;
-  readonly #blockSize: number | undefined;
+  readonly limit: number;
+  readonly #deviceSize: number | undefined;
 
-  /** `blockSize`: bytes of a block device, which fstat does not tell. */
-  constructor(fd: number, path: string, blockSize?: number) {
+  constructor(fd: number, path: string) {
     this.fd = fd;
     this.path = path;
-    this.#blockSize = blockSize;
+    this.#deviceSize = deviceSize(fd);
+    this.limit = this.#deviceSize ?? Number.POSITIVE_INFINITY;
   }
 
   size(): number {
-    return this.#blockSize ?? this.#try("fstat", () => fstatSync(this.fd).size);
+    return this.#deviceSize ?? this.#try("fstat", () => fstatSync(this.fd).size);
   }
 
   read(bytes: Uint8Array, offset: number): number {

@@ -29,8 +29,6 @@ export interface EngineOptions {
   readOnly: boolean;
   /** Bytes for tables. */
   cacheSize: number;
-  /** Bytes that the image file can grow to: those of a block device, or Infinity. */
-  limit: number;
 }
 
 /** How much memory decompression may take at once, and how many may do it. */
@@ -62,8 +60,7 @@ export class Engine implements Handlers {
     this.#fast = new FastPath(mapping, this.#cache, this.#ends, hasBacking);
     if (!options.readOnly) {
       const parts = { context, cache: this.#cache, fast: this.#fast, reader: this.#reader };
-      const { limit } = options;
-      this.#writer = new Writer(chain, this.#top, { ...parts, ends: this.#ends, limit });
+      this.#writer = new Writer(chain, this.#top, { ...parts, ends: this.#ends });
     }
   }
 
@@ -106,29 +103,24 @@ export class Engine implements Handlers {
   }
 
   *runIo(io: Io): Coroutine {
-    const failure = yield* this.#run(io);
-    if (failure < 0) return failure;
-    return QUEUED;
+    const work = this.#workOf(io);
+    const failure = typeof work === "number" ? work : yield* work;
+    return failure < 0 ? failure : QUEUED;
   }
 
-  #run(io: Io): Coroutine {
+  #workOf(io: Io): Coroutine | number {
     if (io.op === OP_READ) return this.#reader.read(io, this.#top, io.offset, io.length, 0, 0);
     const writer = this.#writer;
-    if (writer === undefined) return refused(io.op === OP_FLUSH ? 0 : -EROFS);
+    if (writer === undefined) return io.op === OP_FLUSH ? 0 : -EROFS;
     if (io.op === OP_WRITE) return writer.write(io);
     if (io.op === OP_FLUSH) return writer.flush(io);
     if (io.op === OP_DISCARD) return writer.discard(io);
-    if (io.op === OP_WRITE_ZEROES) return writer.writeZeroes(io);
-    return refused(UNSUPPORTED);
+    return io.op === OP_WRITE_ZEROES ? writer.writeZeroes(io) : UNSUPPORTED;
   }
 
   close(): void {
     this.#writer?.close();
   }
-}
-
-function* refused(verdict: number): Coroutine {
-  return verdict;
 }
 
 function largestCluster(chain: ChainImage): number {

@@ -129,7 +129,8 @@ export class Mapping {
     let found = this.length;
     const alone = kind === BAD || kind === COMPRESSED;
     const last = cluster - (cluster % this.sliceEntries) + this.sliceEntries - 1;
-    while (!alone && found < length) {
+    const wanted = alone ? 0 : length;
+    while (found < wanted) {
       within += this.length;
       if (within >= this.clusterSize) {
         within = 0;

@@ -31,8 +31,6 @@ export interface WriterParts {
   fast: FastPath;
   reader: Reader;
   ends: Float64Array;
-  /** Bytes that the file can grow to. */
-  limit: number;
 }
 
 /** One request holds a slice of an L2 table and one of a refcount block, and may load others. */
@@ -60,7 +58,7 @@ export class Writer {
     const table = new RefcountTable(header, chain.file, context);
     this.#releases = new Releases(this.#store, table);
     const release: Release = (cluster, count) => this.#releases.release(cluster, count);
-    const allocator = new Allocator(this.#store, table, release, parts.limit);
+    const allocator = new Allocator(this.#store, table, release, chain.file.limit);
     this.#allocator = allocator;
     const copies = Math.max(1, Math.min(COPIES_MAX, COPY_BYTES / header.clusterSize));
     const workspaces = new Workspaces(context, copies, header.clusterSize);

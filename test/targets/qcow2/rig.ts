@@ -183,8 +183,7 @@ export class Rig {
       bytesAt(this.#commands.poison, maxIoBytes).fill(POISON);
       const log = (line: string): void => void this.log.push(line);
       const context = { runnable: this.#runnable, allocate, log };
-      const limit = Number.POSITIVE_INFINITY;
-      this.engine = new Engine(chain, { readOnly, cacheSize, limit }, context);
+      this.engine = new Engine(chain, { readOnly, cacheSize }, context);
     } catch (error) {
       this.#free();
       throw error;

@@ -1,0 +1,126 @@
+/** The qcow2 target: its options, and an image as a disk. */
+
+import { resolve } from "node:path";
+import { type ImageFile, openImageFile } from "../../src/target/backing_file.ts";
+import { DescriptorFile } from "../../src/target/file_io.ts";
+import { parseSize, UsageError } from "../../src/target/parse.ts";
+import { defineTarget, type Disk } from "../../src/target/target.ts";
+import { type ChainImage, diskSize, openChain } from "./chain.ts";
+import { Engine } from "./engine.ts";
+import { INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from "./format.ts";
+import { ImageError } from "./header.ts";
+
+export interface Qcow2Config {
+  backing_file: string;
+  read_only: boolean;
+  /** Bytes of memory for tables. */
+  cache_size: number;
+}
+
+const CACHE_DEFAULT = "8M";
+/** Less has no room for the tables of the requests under way. */
+const CACHE_MIN = 256 << 10;
+const CACHE_MAX = 1 << 30;
+const PAGE = 4096;
+
+export default defineTarget<Qcow2Config>({
+  name: "qcow2",
+  summary: "a disk in an image of qemu's format, with all that the image stands on",
+  options: {
+    file: {
+      type: "string",
+      alias: "f",
+      valueHint: "FILE",
+      description: "the image",
+      required: true,
+    },
+    "read-only": { type: "boolean", description: "open it read-only; the device is so too" },
+    "cache-size": {
+      type: "string",
+      valueHint: "SIZE",
+      description: `memory for tables (default ${CACHE_DEFAULT}iB)`,
+    },
+  },
+  configure(values) {
+    if (!values["file"]) throw new UsageError("-t qcow2 needs -f FILE");
+    const size = parseSize("--cache-size", String(values["cache-size"] ?? CACHE_DEFAULT));
+    if (size < CACHE_MIN || size > CACHE_MAX) {
+      throw new UsageError(`--cache-size '${values["cache-size"]}': give 256K to 1G`);
+    }
+    return {
+      backing_file: resolve(String(values["file"])),
+      read_only: values["read-only"] === true,
+      cache_size: Math.ceil(size / PAGE) * PAGE,
+    };
+  },
+  open(config) {
+    const files: ImageFile[] = [];
+    const close = (): void => files.forEach((file) => file.close());
+    try {
+      const chain = openChain(config.backing_file, config.read_only, (path, readOnly) => {
+        const file = openImageFile(path, readOnly);
+        files.push(file);
+        return new DescriptorFile(file.fd, path);
+      });
+      if (!config.read_only) refuseWriting(chain);
+      return { disk: diskOf(config, chain, files), close };
+    } catch (error) {
+      close();
+      throw error;
+    }
+  },
+  attach(config, disk, context) {
+    let next = 0;
+    const chain = openChain(config.backing_file, config.read_only, (path) => {
+      return new DescriptorFile(disk.files[next++]!, path);
+    });
+    const options = { readOnly: config.read_only, cacheSize: config.cache_size };
+    return new Engine(chain, options, context);
+  },
+});
+
+/** What may be looked at, and must not be changed as it is. */
+function refuseWriting(chain: ChainImage): void {
+  const { incompatible } = chain.header!;
+  const hint = "--read-only serves it as it is; qemu-img check -r all repairs it";
+  if ((incompatible & INCOMPATIBLE_CORRUPT) !== 0) {
+    throw new ImageError(chain.path, "is marked as corrupt: it is not written to", hint);
+  }
+  if ((incompatible & INCOMPATIBLE_DIRTY) !== 0) {
+    const reason = "is marked as dirty: its refcounts have to be counted anew first";
+    throw new ImageError(chain.path, reason, hint);
+  }
+}
+
+function diskOf(config: Qcow2Config, chain: ChainImage, files: ImageFile[]): Disk {
+  const header = chain.header!;
+  return {
+    size: diskSize(chain),
+    blockBits: 9,
+    physicalBits: 12,
+    readOnly: config.read_only,
+    rotational: files[0]!.rotational,
+    files: files.map((file) => file.fd),
+    flush: !config.read_only,
+    fua: !config.read_only,
+    discardGranularity: config.read_only ? 0 : header.clusterSize,
+    writeZeroes: !config.read_only,
+    touchesBytes: true,
+    memoryAlignment: 1,
+    threads: 1,
+    report: {
+      backing_file: config.backing_file,
+      read_only: config.read_only,
+      cluster_size: header.clusterSize,
+      chain_length: chainLength(chain),
+    },
+  };
+}
+
+function chainLength(chain: ChainImage): number {
+  let length = 0;
+  for (let image: ChainImage | undefined = chain; image !== undefined; image = image.backing) {
+    length++;
+  }
+  return length;
+}
