@@ -100,8 +100,7 @@ export class KernelRing implements Ring {
   /** Makes `files` the registered files 0, 1, 2, … of this ring. */
   registerFiles(files: readonly number[]): void {
     const fds = Int32Array.from(files);
-    const result = register(this.#fd, IORING_REGISTER_FILES, ptr(fds), fds.length);
-    if (result < 0) throw new SysError({ op: "io_uring_register FILES", errno: -result });
+    this.#register("FILES", IORING_REGISTER_FILES, fds, fds.length);
   }
 
   /** A sparse table of `count` buffers, for the driver to put requests into. */
@@ -110,8 +109,7 @@ export class KernelRing implements Ring {
     const words = new Int32Array(new ArrayBuffer(32)); // once
     words[0] = count;
     words[1] = IORING_RSRC_REGISTER_SPARSE;
-    const result = register(this.#fd, IORING_REGISTER_BUFFERS2, ptr(words), 32);
-    if (result < 0) throw new SysError({ op: "io_uring_register BUFFERS2", errno: -result }); // once
+    this.#register("BUFFERS2", IORING_REGISTER_BUFFERS2, words, 32);
   }
 
   /** Buffers that multishot commands fill piece by piece: `entries` at most, ring at `address`. */
@@ -122,8 +120,13 @@ export class KernelRing implements Ring {
     words[1] = address / 2 ** 32;
     words[2] = entries;
     words[3] = group | (IOU_PBUF_RING_INC << 16);
-    const result = register(this.#fd, IORING_REGISTER_PBUF_RING, ptr(words), 1);
-    if (result < 0) throw new SysError({ op: "io_uring_register PBUF_RING", errno: -result }); // once
+    this.#register("PBUF_RING", IORING_REGISTER_PBUF_RING, words, 1);
+  }
+
+  #register(name: string, opcode: number, words: Int32Array, count: number): void {
+    const result = register(this.#fd, opcode, ptr(words), count);
+    const op = `io_uring_register ${name}`; // once
+    if (result < 0) throw new SysError({ op, errno: -result }); // once
   }
 
   nextSqe(): number {

@@ -198,7 +198,7 @@ export const IO_CMD_QID_TAG = 0;
 export const IO_CMD_RESULT = 1;
 export const IO_CMD_ADDR = 2;
 
-/** struct ublk_batch_io: flags share the first word with q_id, elem_bytes the second with nr_elem. */
+/** struct ublk_batch_io: q_id and flags share the first word, nr_elem and elem_bytes the second. */
 export const BATCH_QID_FLAGS = 0;
 export const BATCH_NR_ELEM_BYTES = 1;
 /** struct ublk_elem_header, followed by the buffer's address where the flags say so. */

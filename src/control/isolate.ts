@@ -24,7 +24,7 @@ export function enterOwnMountNamespace(): boolean {
   }
 }
 
-/** For the daemon, once its files are open: lets go of every mount, and is spared by the OOM killer. */
+/** For the daemon, once its files are open: out of every mount, and spared by the OOM killer. */
 export function isolate(): void {
   if (process.env[OWN_NAMESPACE] === "1") {
     libc.makeMountsPrivate();

@@ -62,7 +62,7 @@ const ADDRESS = 3;
 const LENGTH = 4;
 const OP_FLAGS = 5;
 const PIECE_WORDS = 6;
-/** A chain is two pieces of which the second waits for the first; one completion speaks for both. */
+/** Two pieces of which the second waits for the first; one completion speaks for both. */
 const CHAIN_PIECES = 2;
 const CHAIN_FLAGS = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 

@@ -1,4 +1,4 @@
-/** The header extensions; what is unknown stays where it is, since the header is never rewritten. */
+/** The header extensions; what is unknown stays where it is: the header is never rewritten. */
 
 import * as q from "./format.ts";
 import type { Refuse } from "./header.ts";

@@ -115,7 +115,7 @@ export class Releases {
     return 0;
   }
 
-  /** Returns space to the file system while the clusters are still counted: nobody else has them. */
+  /** Gives space back to the file system while the clusters still count: nobody else has them. */
   *#giveBack(io: Io, slot: number, from: number, upTo: number): Coroutine {
     const { cache, clusterSize, file } = this.#store;
     let pieces = 0;
