@@ -29,7 +29,7 @@ const MEANINGS: Record<string, string> = {
   SYS_PIDFD_OPEN: "SYS_pidfd_open",
 };
 
-/** The number that a literal such as `1 << 8`, `0x10` or `0o2` stands for; NaN for anything else. */
+/** What a literal such as `1 << 8`, `0x10` or `0o2` stands for; NaN for anything else. */
 function literal(text: string): number {
   const shifted = /^(\d+) << (\d+)$/.exec(text);
   if (shifted !== null) return Number(shifted[1]) * 2 ** Number(shifted[2]);

@@ -1,4 +1,4 @@
-/** A simulated backing file: executes SQEs on a platter, late, in any order, and not always well. */
+/** A simulated backing file: executes SQEs late, in any order, and not always well. */
 
 import { EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP } from "./errno.ts";
 import type { Memory } from "./memory.ts";

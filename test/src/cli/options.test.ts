@@ -1,4 +1,4 @@
-/** src/cli/options.ts: what is meant is taken, what cannot be meant is refused in one clear line. */
+/** src/cli/options.ts: what is meant is taken, what cannot be meant is refused in one line. */
 
 import { describe, expect, test } from "bun:test";
 import {

@@ -91,8 +91,8 @@ describe("the target's line is JSON that means what it says:", () => {
 
   test("any path at all, and none of the words in it is left", () => {
     const random = new Random(1);
-    const parts = ["pid", "state", "queue", "dev id", "flags", "ublkc", "\\", '"', "\f", "\n", "é"];
-    parts.push("p", "lags", "u0070", "\u{1f4a5}", "\ud800", " ", "\\f", "\b");
+    const parts = ["pid", "state", "queue", "dev id", "flags", "ublkc", "\\", '"', "\f"];
+    parts.push("\n", "é", "p", "lags", "u0070", "\u{1f4a5}", "\ud800", " ", "\\f", "\b");
     for (let round = 0; round < 2000; round++) {
       const path = Array.from({ length: 1 + random.int(6) }, () => random.pick(parts)).join("");
       const block = blockOf(path);
