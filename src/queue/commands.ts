@@ -51,6 +51,8 @@ export abstract class Commands {
   abstract commit(io: QueueIo, result: number): void;
   /** Queues what has been gathered in a turn. */
   abstract flush(): void;
+  /** Results have been gathered that the driver does not have yet. */
+  abstract holding(): boolean;
 
   /** The request that has arrived for this tag, out of its iod. */
   load(io: QueueIo): void {
@@ -127,5 +129,9 @@ export class TagCommands extends Commands {
 
   flush(): void {
     // each command left on its own
+  }
+
+  holding(): boolean {
+    return false;
   }
 }

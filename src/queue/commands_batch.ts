@@ -108,6 +108,13 @@ export class BatchCommands extends Commands {
     }
   }
 
+  holding(): boolean {
+    for (let index = 0; index < this.#queues.length; index++) {
+      if (this.#queues[index]!.gathered > 0) return true;
+    }
+    return false;
+  }
+
   #send(index: number, cmdOp: number, what: number): void {
     const queue = this.#queues[index]!;
     queue.mustSendRest = false;

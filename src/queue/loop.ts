@@ -65,7 +65,7 @@ export class Loop {
    */
   run(): number {
     this.#commands.begin();
-    while (!this.#aborted || this.#busy > 0) {
+    while (!this.#aborted || this.#busy > 0 || this.#commands.holding()) {
       this.#commands.flush();
       const failure = this.#ring.submitAndWait();
       if (failure < 0) return failure;
