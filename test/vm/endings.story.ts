@@ -8,52 +8,56 @@ import { raw, story, type Vm } from "./story.ts";
 const ROUNDS = 20;
 const LOAD = "--rw=randrw --bs=4k --iodepth=64 --ioengine=libaio --direct=1 --time_based";
 
-type Ending = (vm: Vm, id: number) => Promise<void>;
+type Ending = (vm: Vm, id: number, pid: string) => Promise<unknown>;
 
-async function underLoad(vm: Vm, add: string, end: Ending): Promise<void> {
-  await vm.sh`truncate -s 256M ${vm.data}/e.img`;
+/** One device after the other, each loaded and ended, under a number of its own. */
+async function underLoad(vm: Vm, id: number, add: string, end: Ending): Promise<void> {
+  const image = `${vm.data}/${id}.img`;
+  await vm.sh`truncate -s 256M ${image}`;
   for (let round = 1; round <= ROUNDS; round++) {
-    const id = Number(
-      /dev id (\d+)/.exec(await vm.sh`ublk add ${raw(add)} -f ${vm.data}/e.img`)?.[1],
-    );
+    await vm.sh`ublk add -n ${id} ${raw(add)} -f ${image}`;
     const fio = vm.start`fio --name=l ${raw(LOAD)} --runtime=60 --filename=/dev/ublkb${id}`;
     await busy(vm, id);
-    await end(vm, id);
+    const pid = await vm.sh`pgrep -f ${`"id":${id},`}`;
+    await end(vm, id, pid);
     expect((await fio.wait()).status, `round ${round}: fio must notice`).not.toBe(0);
-    expect(await vm.sh`ls -A /run/ublk; ls /dev | grep ublk[bc] || true`).toBe("");
+    await vm.sh`for left in /dev/ublk[bc]${id} /run/ublk/${id}.json /proc/${pid}; do
+      if test -e $left; then echo $left; exit 1; fi; done`;
   }
 }
 
-/** Waits until the device has done IO. */
+/** Waits until the device has IO in flight. */
 async function busy(vm: Vm, id: number): Promise<void> {
   await vm.sh`until [ "$(cut -c1-9 < /sys/block/ublkb${id}/inflight | tr -d ' ')" -gt 0 ]; do
     sleep 0.05; done`;
 }
 
-story("del under load ends the device and its daemon, twenty times", { timeout: 400 }, (vm) =>
-  underLoad(vm, "-t loop", async (_, id) => {
-    const pid = await vm.daemonPid(id);
-    expect(await vm.sh`ublk del -n ${id}`).toBe("");
-    await vm.sh`! test -e /proc/${pid}`; // gone when del returns, not later
-  }),
-);
-
-story("SIGTERM under load deletes the device, twenty times", { timeout: 400 }, (vm) =>
-  underLoad(vm, "-t loop -q 2", async (_, id) => {
-    const pid = await vm.daemonPid(id);
-    await vm.sh`kill -TERM ${pid} && while test -e /proc/${pid}; do sleep 0.05; done`;
-  }),
-);
-
-story(
-  "kill -9 under load leaves a dead device that del removes, twenty times",
-  { timeout: 900 },
-  (vm) =>
-    underLoad(vm, "-t loop -q 2", async (_, id) => {
-      await vm.sh`kill -KILL ${await vm.daemonPid(id)}`;
+const ENDINGS: [id: number, add: string, end: Ending][] = [
+  [10, "-t loop", async (vm, id) => expect(await vm.sh`ublk del -n ${id}`).toBe("")],
+  [
+    11,
+    "-t loop -q 2",
+    (vm, _, pid) => vm.sh`kill -TERM ${pid} && while test -e /proc/${pid}; do sleep 0.05; done`,
+  ],
+  [
+    12,
+    "-t loop -q 2",
+    async (vm, id, pid) => {
+      await vm.sh`kill -KILL ${pid}`;
       await vm.becomes(id, "DEAD", 60_000);
       expect(await vm.sh`ublk del -n ${id}`).toBe("");
-    }),
+    },
+  ],
+];
+
+// Side by side, so that each kind of ending also happens while the others are under way.
+story(
+  "del, SIGTERM and kill -9 under load end cleanly, twenty times",
+  { timeout: 900 },
+  async (vm) => {
+    await Promise.all(ENDINGS.map(([id, add, end]) => underLoad(vm, id, add, end)));
+    expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+  },
 );
 
 story(
