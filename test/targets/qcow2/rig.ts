@@ -137,6 +137,9 @@ class RigCommands extends Commands {
   flush(): void {
     // nothing is gathered
   }
+  holding(): boolean {
+    return false;
+  }
 }
 
 export class Rig {

@@ -1,0 +1,81 @@
+/** The bitmaps of an image: the directory, and which clusters they use. */
+
+import type { SyncFile } from "../../src/target/file_io.ts";
+import * as q from "./format.ts";
+import { type Header, ImageError } from "./header.ts";
+
+/** A bitmap that nobody keeps up to date any more is marked as one that is in use. */
+export const BITMAP_IN_USE = 1;
+export const BITMAP_AUTO = 2;
+const ENTRY = 24;
+
+export interface Bitmap {
+  /** Where in the directory its entry stands. */
+  at: number;
+  tableOffset: number;
+  tableSize: number;
+  flags: number;
+}
+
+export interface BitmapDirectory {
+  bytes: Uint8Array;
+  bitmaps: Bitmap[];
+}
+
+/** Without the autoclear bit there is nothing that counts. Throws ImageError. */
+export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
+  const consistent = (header.autoclearLow & q.AUTOCLEAR_BITMAPS) !== 0;
+  if (header.bitmaps === undefined || !consistent) return { bytes: new Uint8Array(), bitmaps: [] };
+  const { count, directoryOffset, directorySize } = header.bitmaps;
+  const refuse = (what: string): never => {
+    throw new ImageError(image.path, `the bitmap directory ${what}`);
+  };
+  if (count > q.BITMAPS_MAX || directorySize > q.BITMAP_DIRECTORY_BYTES_MAX) refuse("is too large");
+  if (directoryOffset % header.clusterSize !== 0 || directoryOffset < header.clusterSize) {
+    refuse(`is at ${directoryOffset}, which is no cluster of its own`);
+  }
+  const bytes = new Uint8Array(directorySize);
+  if (image.read(bytes, directoryOffset) !== directorySize) refuse("goes beyond the file");
+  const view = new DataView(bytes.buffer);
+  const bitmaps: Bitmap[] = [];
+  for (let at = 0, left = count; left > 0; left--) {
+    if (at + ENTRY > directorySize) refuse("is shorter than its bitmaps");
+    bitmaps.push({
+      at,
+      tableOffset: view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4),
+      tableSize: view.getUint32(at + 8),
+      flags: view.getUint32(at + 12),
+    });
+    const length = ENTRY + view.getUint16(at + 18) + view.getUint32(at + 20);
+    at += Math.ceil(length / 8) * 8;
+  }
+  return { bytes, bitmaps };
+}
+
+export interface Used {
+  offset: number;
+  length: number;
+  what: string;
+}
+
+/** What the bitmaps use of the file. */
+export function* bitmapClusters(image: SyncFile, header: Header): Generator<Used> {
+  const { bitmaps } = readBitmaps(image, header);
+  if (bitmaps.length === 0) return;
+  const { directoryOffset, directorySize } = header.bitmaps!;
+  yield { offset: directoryOffset, length: directorySize, what: "bitmap directory" };
+  let total = 0;
+  for (const { tableOffset, tableSize } of bitmaps) {
+    yield { offset: tableOffset, length: tableSize * 8, what: "bitmap table" };
+    total += tableSize * 8;
+    if (total > image.size()) throw new ImageError(image.path, "bitmap tables exceed the file");
+    const bytes = new Uint8Array(tableSize * 8);
+    image.read(bytes, tableOffset);
+    const view = new DataView(bytes.buffer);
+    for (let at = 0; at < bytes.length; at += 8) {
+      const low = view.getUint32(at + 4) & q.LOW_OFFSET;
+      const offset = (view.getUint32(at) & q.HIGH_OFFSET) * q.TWO_32 + (low >>> 0);
+      if (offset > 0) yield { offset, length: header.clusterSize, what: "bitmap data" };
+    }
+  }
+}

@@ -1,0 +1,305 @@
+/**
+ * Consistency of an image: who uses each cluster, compared with what the refcounts say.
+ *
+ * Every table is read once, however many point to it, so that the work is bounded by the size of
+ * the file.
+ */
+
+import type { SyncFile } from "../../src/target/file_io.ts";
+import { compressedPlace } from "./compressed.ts";
+import { Counts } from "./counts.ts";
+import * as q from "./format.ts";
+import { type Header, l2EntriesOf } from "./header.ts";
+import { bitmapClusters } from "./bitmaps.ts";
+import { tableOffset } from "./mapping.ts";
+import { getRefcount } from "./refcount.ts";
+import { readSnapshots } from "./snapshots.ts";
+
+export interface Findings {
+  corruptions: number;
+  leaks: number;
+  /** What is wrong, one line each, `MESSAGES_MAX` at the most. */
+  messages: string[];
+  /** Of the active table: clusters in use, and how many of them are compressed. */
+  allocated: number;
+  compressed: number;
+  total: number;
+  /** Where the last cluster in use ends. */
+  endOffset: number;
+  /** Entries of the active tables whose bit 63 is wrong: their offsets in the file. */
+  wrongFlags: { offset: number; copied: boolean }[];
+  /** Uses of each cluster, as counted. */
+  counts: Counts;
+}
+
+/** Told how far the work is, from 0 to 1. */
+export type Progress = (part: number) => void;
+
+const MESSAGES_MAX = 100;
+
+export function checkImage(image: SyncFile, header: Header, progress?: Progress): Findings {
+  return new Checker(image, header, progress).run();
+}
+
+class Checker {
+  readonly #image: SyncFile;
+  readonly #header: Header;
+  readonly #progress: Progress;
+  readonly #clusterSize: number;
+  readonly #fileSize: number;
+  readonly #found: Findings;
+  /** Uses of each L2 table, and whether the active L1 table is among the users. */
+  readonly #l2Uses = new Map<number, { uses: number; active: boolean }>();
+  readonly #dataFlags: { cluster: number; flag: Flag }[] = [];
+
+  constructor(image: SyncFile, header: Header, progress?: Progress) {
+    this.#image = image;
+    this.#header = header;
+    this.#progress = progress ?? ((): void => {});
+    this.#clusterSize = header.clusterSize;
+    this.#fileSize = image.size();
+    this.#found = {
+      corruptions: 0,
+      leaks: 0,
+      messages: [],
+      allocated: 0,
+      compressed: 0,
+      total: Math.ceil(header.size / header.clusterSize),
+      endOffset: 0,
+      wrongFlags: [],
+      counts: new Counts(),
+    };
+  }
+
+  run(): Findings {
+    const header = this.#header;
+    this.#use(0, this.#clusterSize, 1, "header");
+    this.#useL1(header.l1Offset, header.l1Size, 1, true, "active L1 table");
+    this.#useSnapshots();
+    const tables = [...this.#l2Uses].toSorted(([one], [other]) => one - other);
+    tables.forEach(([offset, { uses, active }], index) => {
+      this.#walkL2(offset, uses, active);
+      this.#progress((index + 1) / (tables.length + 1));
+    });
+    for (const { offset, length, what } of bitmapClusters(this.#image, header)) {
+      this.#use(offset, length, 1, what);
+    }
+    const { cryptHeader } = header;
+    if (cryptHeader !== undefined) {
+      this.#use(cryptHeader.offset, cryptHeader.length, 1, "encryption header");
+    }
+    this.#useRefcounts();
+    this.#compare();
+    this.#progress(1);
+    return this.#found;
+  }
+
+  #corrupt(message: string): void {
+    this.#found.corruptions++;
+    this.#say(`ERROR ${message}`);
+  }
+
+  #say(message: string): void {
+    if (this.#found.messages.length < MESSAGES_MAX) this.#found.messages.push(message);
+  }
+
+  /** Counts the clusters that a range touches; false when it does not lie in the file. */
+  #use(offset: number, length: number, uses: number, what: string): boolean {
+    if (length === 0) return true;
+    const first = Math.floor(offset / this.#clusterSize);
+    const last = Math.floor((offset + length - 1) / this.#clusterSize);
+    if (last * this.#clusterSize >= this.#fileSize) {
+      this.#corrupt(`${what} at 0x${offset.toString(16)} goes beyond the end of the file`);
+      return false;
+    }
+    for (let cluster = first; cluster <= last; cluster++) this.#found.counts.add(cluster, uses);
+    return true;
+  }
+
+  #useSnapshots(): void {
+    const table = readSnapshots(this.#image, this.#header);
+    this.#use(this.#header.snapshotsOffset, table.length, 1, "snapshot table");
+    const tables = new Map<number, { size: number; uses: number }>();
+    for (const { l1Offset, l1Size } of table.snapshots) {
+      const known = tables.get(l1Offset);
+      tables.set(l1Offset, {
+        size: Math.max(l1Size, known?.size ?? 0),
+        uses: (known?.uses ?? 0) + 1,
+      });
+    }
+    let total = 0;
+    for (const [offset, { size, uses }] of tables) {
+      total += size * 8;
+      if (total > this.#fileSize) {
+        this.#corrupt("the snapshots' L1 tables are larger than the file");
+        return;
+      }
+      this.#useL1(offset, size, uses, false, "L1 table of a snapshot");
+    }
+  }
+
+  #useL1(offset: number, size: number, uses: number, active: boolean, what: string): void {
+    if (size === 0) return;
+    if (offset % this.#clusterSize !== 0) {
+      this.#corrupt(`${what} at 0x${offset.toString(16)} does not begin a cluster`);
+      return;
+    }
+    if (!this.#use(offset, size * 8, uses, what)) return;
+    const view = this.#read(offset, size * 8);
+    for (let index = 0; index < size; index++) {
+      const table = tableOffset(view, index * 8, this.#clusterSize);
+      if (table === 0) continue;
+      if (table < 0) {
+        this.#corrupt(`entry ${index} of the ${what} cannot be right`);
+        continue;
+      }
+      const known = this.#l2Uses.get(table) ?? { uses: 0, active: false };
+      known.uses += uses;
+      known.active ||= active;
+      this.#l2Uses.set(table, known);
+      const copied = view.getUint32(index * 8) >>> 31 === 1;
+      const flag = { offset: offset + index * 8, copied };
+      if (active) this.#dataFlags.push({ cluster: table / this.#clusterSize, flag });
+    }
+  }
+
+  #walkL2(table: number, uses: number, active: boolean): void {
+    if (!this.#use(table, this.#clusterSize, uses, "L2 table")) return;
+    const entrySize = this.#header.extendedL2 ? 16 : 8;
+    const view = this.#read(table, this.#clusterSize);
+    for (let index = 0; index < l2EntriesOf(this.#header); index++) {
+      const at = index * entrySize;
+      const high = view.getUint32(at);
+      const low = view.getUint32(at + 4);
+      if (this.#header.extendedL2) this.#checkBits(view, at, table);
+      if ((high | low) === 0) continue;
+      if ((high & q.HIGH_COMPRESSED) !== 0) this.#useCompressed(high, low, uses, active, table);
+      else this.#useStandard(high, low, uses, active, table + at);
+    }
+  }
+
+  #checkBits(view: DataView, at: number, table: number): void {
+    const zero = view.getUint32(at + 8);
+    const allocated = view.getUint32(at + 12);
+    const compressed = (view.getUint32(at) & q.HIGH_COMPRESSED) !== 0;
+    const where = `entry at 0x${(table + at).toString(16)}`;
+    if (compressed && (zero | allocated) !== 0) this.#corrupt(`${where}: bits of a compressed one`);
+    if ((zero & allocated) !== 0) this.#corrupt(`${where}: a subcluster is allocated and zero`);
+    const offset = tableOffset(view, at, 1);
+    const hasHost = offset > 0 || (this.#header.externalData && view.getUint32(at) >>> 31 === 1);
+    if (!compressed && allocated !== 0 && !hasHost) {
+      this.#corrupt(`${where}: subclusters are allocated nowhere`);
+    }
+  }
+
+  #useCompressed(high: number, low: number, uses: number, active: boolean, table: number): void {
+    const { offset, length } = compressedPlace(high, low, this.#header.clusterBits);
+    const where = `in the L2 table at 0x${table.toString(16)}`;
+    if (this.#header.externalData) this.#corrupt(`a compressed cluster ${where}: data is external`);
+    if (high >>> 31 === 1) this.#corrupt(`a compressed cluster ${where} has bit 63 set`);
+    // The last sector is counted whole, and the file may end inside it.
+    const first = Math.floor(offset / q.SECTOR) * q.SECTOR;
+    this.#use(first, offset + length - first, uses, "compressed cluster");
+    if (!active) return;
+    this.#found.allocated++;
+    this.#found.compressed++;
+  }
+
+  #useStandard(high: number, low: number, uses: number, active: boolean, at: number): void {
+    const where = `L2 entry at 0x${at.toString(16)}`;
+    const reserved = (high & q.HIGH_RESERVED) | (low & q.LOW_RESERVED);
+    const zeroAllowed = this.#header.version >= 3 && !this.#header.extendedL2;
+    if (reserved !== 0 || ((low & q.LOW_ZERO) !== 0 && !zeroAllowed)) {
+      this.#corrupt(`${where}: reserved bits are set`);
+    }
+    const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
+    const copied = high >>> 31 === 1;
+    if (offset === 0 && !(this.#header.externalData && copied)) return;
+    if (offset % this.#clusterSize !== 0) {
+      this.#corrupt(`${where}: offset 0x${offset.toString(16)} does not begin a cluster`);
+      return;
+    }
+    if (active) this.#found.allocated++;
+    if (this.#header.externalData) return;
+    this.#use(offset, this.#clusterSize, uses, "data cluster");
+    const flag = { offset: at, copied };
+    if (active) this.#dataFlags.push({ cluster: offset / this.#clusterSize, flag });
+  }
+
+  #useRefcounts(): void {
+    const { refcountTableOffset, refcountTableClusters } = this.#header;
+    const length = refcountTableClusters * this.#clusterSize;
+    this.#use(refcountTableOffset, length, 1, "refcount table");
+    const table = this.#read(refcountTableOffset, length);
+    for (let index = 0; index < length / 8; index++) {
+      const block = tableOffset(table, index * 8, this.#clusterSize);
+      if (block < 0) this.#corrupt(`entry ${index} of the refcount table cannot be right`);
+      if (block > 0) this.#use(block, this.#clusterSize, 1, "refcount block");
+    }
+  }
+
+  #compare(): void {
+    const { counts } = this.#found;
+    const seen = new Counts();
+    for (const { cluster, count } of storedCounts(this.#image, this.#header)) {
+      seen.add(cluster, count);
+      const used = counts.get(cluster);
+      if (count > used) {
+        this.#found.leaks++;
+        this.#say(`Leaked cluster ${cluster} refcount=${count} reference=${used}`);
+      } else if (count < used) this.#tooFew(cluster, count, used);
+    }
+    for (const [cluster, used] of counts.entries()) {
+      if (seen.get(cluster) === 0) this.#tooFew(cluster, 0, used);
+      this.#found.endOffset = Math.max(this.#found.endOffset, (cluster + 1) * this.#clusterSize);
+    }
+    for (const { cluster, flag } of this.#dataFlags) {
+      const count = seen.get(cluster);
+      if (flag.copied === (count === 1)) continue;
+      const bit = flag.copied ? "set" : "clear";
+      this.#corrupt(`bit 63 is ${bit} at 0x${flag.offset.toString(16)}, refcount=${count}`);
+      this.#found.wrongFlags.push({ offset: flag.offset, copied: counts.get(cluster) === 1 });
+    }
+  }
+
+  #tooFew(cluster: number, count: number, used: number): void {
+    this.#corrupt(`cluster ${cluster} refcount=${count} reference=${used}`);
+  }
+
+  #read(offset: number, length: number): DataView {
+    const bytes = new Uint8Array(length);
+    this.#image.read(bytes, offset);
+    return new DataView(bytes.buffer);
+  }
+}
+
+interface Flag {
+  offset: number;
+  copied: boolean;
+}
+
+/** Every cluster whose refcount is not 0, as the file has it. */
+export function* storedCounts(
+  image: SyncFile,
+  header: Header,
+): Generator<{ cluster: number; count: number }> {
+  const { clusterSize, refcountOrder } = header;
+  const entries = (clusterSize * 8) / 2 ** refcountOrder;
+  const length = header.refcountTableClusters * clusterSize;
+  const table = new Uint8Array(length);
+  image.read(table, header.refcountTableOffset);
+  const tableView = new DataView(table.buffer);
+  const bytes = new Uint8Array(clusterSize);
+  const view = new DataView(bytes.buffer);
+  for (let index = 0; index < length / 8; index++) {
+    const block = tableOffset(tableView, index * 8, clusterSize);
+    if (block <= 0) continue;
+    bytes.fill(0);
+    image.read(bytes, block);
+    if (bytes.every((byte) => byte === 0)) continue;
+    for (let within = 0; within < entries; within++) {
+      const count = getRefcount(view, 0, within, refcountOrder);
+      if (count > 0) yield { cluster: index * entries + within, count };
+    }
+  }
+}
