@@ -103,6 +103,13 @@ export async function newestVersion(suite: Suite, name: string): Promise<string>
   return version;
 }
 
+/** The names that a package depends on, without their versions. */
+export async function dependencies(suite: Suite, name: string): Promise<string[]> {
+  const text = await host(["apt-cache", ...isolated(await index(), suite), "show", name]);
+  const list = /^Depends: (.*)$/m.exec(text)?.[1] ?? "";
+  return list.split(/[,|]/).map((one) => one.trim().split(" ")[0] ?? "");
+}
+
 /** Downloads packages, checked by apt against the archive's signature, and unpacks them. */
 export async function unpackPackages(suite: Suite, names: string[], into: string): Promise<void> {
   const debs = join(into, ".debs");

@@ -4,6 +4,7 @@ import { readdir } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
+  dependencies,
   forgetIndex,
   newestVersion,
   packageNames,
@@ -13,7 +14,7 @@ import {
 } from "./apt.ts";
 import { cached, keyOf, prune, recall, remember } from "./cache.ts";
 import { host, LabError, note } from "./host.ts";
-import { CLOUD_KERNEL, newestKernel } from "./versions.ts";
+import { newestKernel } from "./versions.ts";
 
 export interface Kernel {
   line: string;
@@ -40,7 +41,8 @@ const MODULES = [
 
 interface Choice {
   suite: Suite;
-  package: string;
+  /** Packages: the image first, then those that hold its files. */
+  parts: string[];
   version: string;
   /** When, in milliseconds. */
   asked: number;
@@ -49,66 +51,66 @@ interface Choice {
 /** Finds, downloads and unpacks the newest kernel of a line, unless the cache has it. */
 export async function prepareKernel(line: string): Promise<Kernel | NoKernel> {
   const choice = await choose(line);
-  if (!choice) return noKernel(line);
+  if (typeof choice === "string") return { line, missing: choice };
   try {
     return await unpacked(line, choice);
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    note(`${choice.package} cannot be had, asking the archive again: ${error.message}`);
+    note(`${choice.parts[0]} cannot be had, asking the archive again: ${error.message}`);
     await forgetIndex();
     const other = await ask(line);
-    return other ? unpacked(line, other) : noKernel(line);
+    return typeof other === "string" ? { line, missing: other } : unpacked(line, other);
   }
 }
 
-function noKernel(line: string): NoKernel {
-  return { line, missing: `no suite of ${SUITES.join(", ")} has a ${line} kernel today` };
-}
-
 async function unpacked(line: string, choice: Choice): Promise<Kernel> {
-  const release = choice.package.replace("linux-image-", "");
-  const key = keyOf(choice.package, choice.version, ...MODULES);
+  const [image = "", ...others] = choice.parts;
+  const release = image.replace("linux-image-", "");
+  const key = keyOf(image, ...others, choice.version, ...MODULES);
   const dir = await cached(`kernel-${line}-${key}`, (into) => unpackKernel(choice, release, into));
   await prune(`kernel-${line}-`, 2);
   return { line, release, dir };
 }
 
 /** The archive is asked once a day; without a network yesterday's answer serves. */
-async function choose(line: string): Promise<Choice | undefined> {
+async function choose(line: string): Promise<Choice | string> {
   const fact = `choice-${line}`;
   const known = await recall<Choice>(fact);
-  if (known && Date.now() - known.asked < CHOICE_LASTS_MS) return known;
+  if (known?.parts && Date.now() - known.asked < CHOICE_LASTS_MS) return known;
   try {
     const choice = await ask(line);
-    if (choice) await remember(fact, choice);
+    if (typeof choice !== "string") await remember(fact, choice);
     return choice;
   } catch (error) {
-    if (!known || !(error instanceof LabError)) throw error;
-    note(`cannot ask the archive, using ${known.package}: ${error.message.split("\n")[0]}`);
+    if (!known?.parts || !(error instanceof LabError)) throw error;
+    note(`cannot ask the archive, using ${known.parts[0]}: ${error.message.split("\n")[0]}`);
     return known;
   }
 }
 
-async function ask(line: string): Promise<Choice | undefined> {
+/** The newest kernel of the line of which nothing is missing, in the first suite with one. */
+async function ask(line: string): Promise<Choice | string> {
   const suites: readonly Suite[] = line === "rc" ? ["experimental"] : SUITES;
+  let missing = `no suite of ${suites.join(", ")} has a ${line} kernel today`;
   for (const suite of suites) {
-    const name = newestKernel(await packageNames(suite, CLOUD_KERNEL), line);
+    const there = new Set(await packageNames(suite, /^linux-(image|binary|modules)-/));
+    const name = newestKernel([...there], line);
     if (!name) continue;
-    return { suite, package: name, version: await newestVersion(suite, name), asked: Date.now() };
+    // Newer kernels are split: the image package is empty, binary and modules hold the files.
+    const needed = await dependencies(suite, name);
+    const parts = [name, ...needed.filter((one) => /^linux-(binary|modules)-/.test(one))];
+    const gone = parts.filter((one) => !there.has(one));
+    if (gone.length === 0) {
+      return { suite, parts, version: await newestVersion(suite, name), asked: Date.now() };
+    }
+    missing = `${name} is in ${suite}, but ${gone.join(", ")} left the archive`;
   }
-  return undefined;
+  return missing;
 }
 
-async function unpackKernel(choice: Choice, release: string, into: string): Promise<void> {
-  // Newer kernels are split: the image package is empty, binary and modules hold the files.
-  const parts = ["image", "binary", "modules"].map((part) => `linux-${part}-${release}`);
-  const there = await packageNames(choice.suite, /^linux-(image|binary|modules)-/);
+async function unpackKernel({ suite, parts }: Choice, release: string, into: string) {
   const tree = join(into, "tree");
-  await unpackPackages(
-    choice.suite,
-    parts.filter((name) => there.includes(name)),
-    tree,
-  );
+  await unpackPackages(suite, parts, tree);
   await Bun.write(join(into, "vmlinux"), await uncompressed(tree, release));
   await keepModules(tree, release, into);
   await host(["rm", "-rf", tree]);

@@ -16,7 +16,7 @@ export function byVersion(a: string, b: string): number {
 export const newest = (names: readonly string[]) => names.toSorted(byVersion).at(-1);
 
 /** Package names of the cloud flavour: small, boots fast, has ublk_drv. */
-export const CLOUD_KERNEL = /^linux-image-(\d+\.\d+)(\.\d+)?(\+deb\d+)?-cloud-amd64$/;
+const CLOUD_KERNEL = /^linux-image-(\d+\.\d+)(\.\d+)?(\+deb\d+)?-cloud-amd64$/;
 
 /** Of all kernel packages the newest of a line such as "7.2"; "rc" takes any line. */
 export function newestKernel(names: readonly string[], line: string): string | undefined {
