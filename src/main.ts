@@ -21,6 +21,8 @@ const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
   del: async () => (await import("./cli/del.ts")).delCommand,
   list: async () => (await import("./cli/list.ts")).listCommand,
   set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
+  check: async () => (await import("./cli/check.ts")).checkCommand(targets),
+  info: async () => (await import("./cli/info.ts")).infoCommand(targets),
   features: async () => (await import("./cli/features.ts")).featuresCommand,
 };
 
@@ -88,7 +90,7 @@ function report(error: unknown, verb: string): number {
   if (error instanceof UsageError) {
     complain(`${name}: ${error.message}`);
     complain(`       try: ${name} --help`);
-    return 2;
+    return verb === "check" ? 1 : 2; // 2 would say that the image is corrupt
   }
   if (error instanceof SysError) {
     complain(`${name}: ${error.message}`);

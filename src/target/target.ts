@@ -170,6 +170,30 @@ export interface OptionDef {
 /** Values of the options that were given, by name. */
 export type OptionValues = Record<string, string | boolean | undefined>;
 
+/** What `ublk check` wants, and what it is told. */
+export interface CheckWish {
+  repair: "leaks" | "all" | undefined;
+  /** Told how far the work is, from 0 to 1. */
+  progress?: (part: number) => void;
+}
+export interface CheckReport {
+  /** Exit status, as `qemu-img check` has it. */
+  status: number;
+  lines: string[];
+  json: Record<string, unknown>;
+}
+
+/** An image and what it stands on, the image itself first; stable names. */
+export interface InfoReport {
+  images: Record<string, unknown>[];
+}
+
+/** For images that nobody serves. Throw SysError. */
+export interface ImageTools {
+  check(path: string, wish: CheckWish): CheckReport;
+  info(path: string): InfoReport;
+}
+
 export interface TargetDef<Config> {
   /** `ublk add -t NAME` */
   name: string;
@@ -181,6 +205,8 @@ export interface TargetDef<Config> {
   open(config: Config): OpenDisk;
   /** In each Worker: wiring, no IO. */
   attach(config: Config, disk: Disk, context: QueueContext): Handlers;
+  /** Of a target whose images have a format of their own. */
+  tools?(): Promise<ImageTools>;
 }
 
 /** Answers its argument; it exists so that `Config` is inferred. */

@@ -9,6 +9,7 @@ import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
 import { INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from "./format.ts";
 import { ImageError } from "./header.ts";
+import { repairImage } from "./repair.ts";
 
 export interface Qcow2Config {
   backing_file: string;
@@ -57,12 +58,12 @@ export default defineTarget<Qcow2Config>({
     const files: ImageFile[] = [];
     const close = (): void => files.forEach((file) => file.close());
     try {
-      const chain = openChain(config.backing_file, config.read_only, (path, readOnly) => {
+      let chain = openChain(config.backing_file, config.read_only, (path, readOnly) => {
         const file = openImageFile(path, readOnly);
         files.push(file);
         return new DescriptorFile(file.fd, path);
       });
-      if (!config.read_only) refuseWriting(chain);
+      if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
       return { disk: diskOf(config, chain, files), close };
     } catch (error) {
       close();
@@ -70,26 +71,39 @@ export default defineTarget<Qcow2Config>({
     }
   },
   attach(config, disk, context) {
-    let next = 0;
-    const chain = openChain(config.backing_file, config.read_only, (path) => {
-      return new DescriptorFile(disk.files[next++]!, path);
-    });
+    const chain = chainOf(
+      config,
+      disk.files.map((fd) => ({ fd })),
+    );
     const options = { readOnly: config.read_only, cacheSize: config.cache_size };
     return new Engine(chain, options, context);
   },
+  tools: async () => (await import("./tools.ts")).qcow2Tools,
 });
 
-/** What may be looked at, and must not be changed as it is. */
-function refuseWriting(chain: ChainImage): void {
-  const { incompatible } = chain.header!;
-  const hint = "--read-only serves it as it is; qemu-img check -r all repairs it";
-  if ((incompatible & INCOMPATIBLE_CORRUPT) !== 0) {
+/** The chain again, of files that are open in its order. */
+function chainOf(config: Qcow2Config, files: { fd: number }[]): ChainImage {
+  let next = 0;
+  return openChain(config.backing_file, config.read_only, (path) => {
+    return new DescriptorFile(files[next++]!.fd, path);
+  });
+}
+
+/** Refuses what must not be changed as it is; true when the image had to be repaired first. */
+function makeWritable(chain: ChainImage): boolean {
+  const header = chain.header!;
+  const hint = "--read-only serves it as it is; ublk check --repair all may put it right";
+  if ((header.incompatible & INCOMPATIBLE_CORRUPT) !== 0) {
     throw new ImageError(chain.path, "is marked as corrupt: it is not written to", hint);
   }
-  if ((incompatible & INCOMPATIBLE_DIRTY) !== 0) {
-    const reason = "is marked as dirty: its refcounts have to be counted anew first";
+  if ((header.incompatible & INCOMPATIBLE_DIRTY) === 0) return false;
+  // Somebody who keeps refcounts lazily did not end well: they are counted anew.
+  const { corruptions } = repairImage(chain.file, header, "all");
+  if (corruptions > 0) {
+    const reason = `is marked as dirty, and ${corruptions} errors cannot be repaired`;
     throw new ImageError(chain.path, reason, hint);
   }
+  return true;
 }
 
 function diskOf(config: Qcow2Config, chain: ChainImage, files: ImageFile[]): Disk {

@@ -1,0 +1,52 @@
+/** `ublk check`: whether an image is consistent, and repairs when asked to. */
+
+import { type CommandDef, defineCommand } from "citty";
+import { UsageError } from "../target/parse.ts";
+import type { CheckWish, TargetRegistry } from "../target/target.ts";
+import { imageArgument, imageTools } from "./image.ts";
+import { cittyArgs, JSON_OPTION, type OptionTable } from "./options.ts";
+import { print } from "./print.ts";
+
+const OPTIONS: OptionTable = {
+  repair: {
+    type: "string",
+    alias: "r",
+    valueHint: "WHAT",
+    description: "put right what is wrong: leaks, or all",
+  },
+  json: JSON_OPTION,
+};
+const CANNOT = 1;
+const BAR_CELLS = 40;
+
+export function checkCommand(targets: TargetRegistry): CommandDef {
+  return defineCommand({
+    meta: {
+      name: "check",
+      description: "look for errors in an image (exit status as qemu-img check: 0, 1, 2, 3, 63)",
+    },
+    args: cittyArgs(OPTIONS),
+    async run({ rawArgs }) {
+      const { path, values } = imageArgument("check", rawArgs, OPTIONS);
+      const repair = values["repair"];
+      if (repair !== undefined && repair !== "leaks" && repair !== "all") {
+        throw new UsageError(`--repair '${repair}': say leaks or all`);
+      }
+      const wish: CheckWish = { repair };
+      if (process.stderr.isTTY) wish.progress = showProgress;
+      process.exitCode = CANNOT; // until there is a better answer
+      const tools = await imageTools(targets);
+      const report = tools.check(path, wish);
+      if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+      if (values["json"] === true) print(`${JSON.stringify(report.json)}\n`);
+      else print(`${report.lines.join("\n")}\n`);
+      process.exitCode = report.status;
+    },
+  });
+}
+
+function showProgress(part: number): void {
+  const cells = Math.round(part * BAR_CELLS);
+  const bar = "#".repeat(cells).padEnd(BAR_CELLS, ".");
+  process.stderr.write(`\r[${bar}] ${(part * 100).toFixed(0).padStart(3)}%`);
+}

@@ -1,0 +1,35 @@
+/** `ublk info`: what an image is, and what it stands on. */
+
+import { type CommandDef, defineCommand } from "citty";
+import type { TargetRegistry } from "../target/target.ts";
+import { imageArgument, imageTools } from "./image.ts";
+import { cittyArgs, JSON_OPTION, type OptionTable } from "./options.ts";
+import { print } from "./print.ts";
+
+const OPTIONS: OptionTable = { json: JSON_OPTION };
+
+export function infoCommand(targets: TargetRegistry): CommandDef {
+  return defineCommand({
+    meta: { name: "info", description: "show what an image is, with its backing files" },
+    args: cittyArgs(OPTIONS),
+    async run({ rawArgs }) {
+      const { path, values } = imageArgument("info", rawArgs, OPTIONS);
+      const { images } = (await imageTools(targets)).info(path);
+      if (values["json"] === true) print(`${JSON.stringify(images)}\n`);
+      else print(images.map(block).join("\n"));
+    },
+  });
+}
+
+function block(facts: Record<string, unknown>): string {
+  const lines = Object.entries(facts).map(([name, value]) => {
+    const text = Array.isArray(value) ? list(value) : String(value);
+    return `${name.replaceAll("_", " ")}: ${text}\n`;
+  });
+  return lines.join("");
+}
+
+function list(values: unknown[]): string {
+  if (values.length === 0) return "none";
+  return values.map((value) => `\n    ${JSON.stringify(value)}`).join("");
+}

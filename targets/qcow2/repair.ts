@@ -1,0 +1,197 @@
+/** Putting refcounts right: leaks given back, counts that are too low raised, or all built anew. */
+
+import type { SyncFile } from "../../src/target/file_io.ts";
+import { putOffset } from "./allocate.ts";
+import { beginWriting } from "./begin.ts";
+import { checkImage, type Findings, type Progress, storedCounts } from "./check.ts";
+import * as q from "./format.ts";
+import { type Header, ImageError, readHeader } from "./header.ts";
+import { tableOffset } from "./mapping.ts";
+import { setRefcount } from "./refcount.ts";
+
+export type Repair = "leaks" | "all";
+
+/** Repairs, and checks again: what is found then is what is left. Throws SysError. */
+export function repairImage(
+  image: SyncFile,
+  header: Header,
+  what: Repair,
+  progress?: Progress,
+): Findings {
+  const found = checkImage(image, header, progress);
+  beginWriting(image, header);
+  if (what === "leaks") {
+    lowerCounts(image, header, found);
+    return checkImage(image, header, progress);
+  }
+  if (allCounted(image, header, found)) setCounts(image, header, found);
+  else rebuild(image, header, found);
+  image.sync();
+  // Afterwards: bit 63 says that a count is one, so the count comes first.
+  const now = readHeader(readCluster(image), image.path, image.size());
+  for (const { offset, copied } of checkImage(image, now).wrongFlags) {
+    const byte = new Uint8Array(1);
+    image.read(byte, offset);
+    byte[0] = copied ? byte[0]! | 0x80 : byte[0]! & 0x7f;
+    image.write(byte, offset);
+  }
+  image.sync();
+  const left = checkImage(image, now, progress);
+  if (left.corruptions === 0 && now.version >= 3) clearMarks(image, now);
+  return left;
+}
+
+function readCluster(image: SyncFile): Uint8Array {
+  const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
+  image.read(bytes, 0);
+  return bytes;
+}
+
+/** Where each stored count is changed: one block at a time. */
+class StoredCounts {
+  readonly #image: SyncFile;
+  readonly #header: Header;
+  readonly #table: DataView;
+  readonly #entries: number;
+  readonly #block: Uint8Array;
+  #offset = 0;
+
+  constructor(image: SyncFile, header: Header) {
+    this.#image = image;
+    this.#header = header;
+    const bytes = new Uint8Array(header.refcountTableClusters * header.clusterSize);
+    image.read(bytes, header.refcountTableOffset);
+    this.#table = new DataView(bytes.buffer);
+    this.#entries = (header.clusterSize * 8) / 2 ** header.refcountOrder;
+    this.#block = new Uint8Array(header.clusterSize);
+  }
+
+  blockOf(cluster: number): number {
+    const at = Math.floor(cluster / this.#entries) * 8;
+    if (at >= this.#table.byteLength) return 0;
+    return tableOffset(this.#table, at, this.#header.clusterSize);
+  }
+
+  set(cluster: number, count: number): void {
+    const block = this.blockOf(cluster);
+    if (block !== this.#offset) {
+      this.write();
+      this.#offset = block;
+      this.#block.fill(0);
+      this.#image.read(this.#block, block);
+    }
+    const view = new DataView(this.#block.buffer);
+    setRefcount(view, 0, cluster % this.#entries, this.#header.refcountOrder, count);
+  }
+
+  write(): void {
+    if (this.#offset > 0) this.#image.write(this.#block, this.#offset);
+  }
+}
+
+function lowerCounts(image: SyncFile, header: Header, found: Findings): void {
+  const stored = new StoredCounts(image, header);
+  const all = [...storedCounts(image, header)];
+  for (const { cluster, count } of all) {
+    const used = found.counts.get(cluster);
+    if (count > used) stored.set(cluster, used);
+  }
+  stored.write();
+  image.sync();
+}
+
+/** Every cluster in use has a block of its own place, which nobody else uses. */
+function allCounted(image: SyncFile, header: Header, found: Findings): boolean {
+  const stored = new StoredCounts(image, header);
+  for (const [cluster] of found.counts.entries()) {
+    const block = stored.blockOf(cluster);
+    const usable = block > 0 && block + header.clusterSize <= image.size();
+    if (!usable || found.counts.get(block / header.clusterSize) !== 1) return false;
+  }
+  return true;
+}
+
+function setCounts(image: SyncFile, header: Header, found: Findings): void {
+  lowerCounts(image, header, found);
+  const stored = new StoredCounts(image, header);
+  for (const [cluster, used] of found.counts.entries()) {
+    refuseTooMany(image, header, cluster, used);
+    stored.set(cluster, used);
+  }
+  stored.write();
+}
+
+function refuseTooMany(image: SyncFile, header: Header, cluster: number, used: number): void {
+  if (used < 2 ** (2 ** header.refcountOrder)) return;
+  const bits = 2 ** header.refcountOrder;
+  throw new ImageError(
+    image.path,
+    `cluster ${cluster} has ${used} users, too many for ${bits} bits`,
+  );
+}
+
+/**
+ * New blocks and a new table behind the end of the file, which the header takes to at last. The
+ * old ones are counted no more, and so they are free.
+ */
+function rebuild(image: SyncFile, header: Header, found: Findings): void {
+  const { clusterSize, refcountOrder } = header;
+  const entries = (clusterSize * 8) / 2 ** refcountOrder;
+  const first = Math.ceil(image.size() / clusterSize);
+  let blocks = 0;
+  let clusters = 0;
+  for (let end = -1; end !== first + blocks + clusters;) {
+    end = first + blocks + clusters;
+    blocks = Math.ceil(end / entries);
+    clusters = Math.ceil((blocks * 8) / clusterSize);
+  }
+  if (clusters * clusterSize > q.REFCOUNT_TABLE_BYTES_MAX) {
+    throw new ImageError(image.path, "its refcount table would be larger than 8 MiB");
+  }
+  const old = oldStructures(image, header);
+  const table = new Uint8Array(clusters * clusterSize);
+  for (let index = 0; index < blocks; index++) {
+    const block = new Uint8Array(clusterSize);
+    const view = new DataView(block.buffer);
+    for (let within = 0; within < entries; within++) {
+      const cluster = index * entries + within;
+      const ours = cluster >= first && cluster < first + blocks + clusters;
+      const used = ours ? 1 : found.counts.get(cluster) - (old.get(cluster) ?? 0);
+      if (used > 0) refuseTooMany(image, header, cluster, used);
+      setRefcount(view, 0, within, refcountOrder, Math.max(0, used));
+    }
+    image.write(block, (first + index) * clusterSize);
+    putOffset(new DataView(table.buffer), index * 8, (first + index) * clusterSize);
+  }
+  image.write(table, (first + blocks) * clusterSize);
+  image.sync();
+  const fields = new Uint8Array(12);
+  putOffset(new DataView(fields.buffer), 0, (first + blocks) * clusterSize);
+  new DataView(fields.buffer).setUint32(8, clusters);
+  image.write(fields, q.REFCOUNT_TABLE_OFFSET_AT);
+}
+
+/** How often each cluster was counted for being part of the old table or one of its blocks. */
+function oldStructures(image: SyncFile, header: Header): Map<number, number> {
+  const { clusterSize, refcountTableOffset, refcountTableClusters } = header;
+  const uses = new Map<number, number>();
+  const add = (cluster: number): void => void uses.set(cluster, (uses.get(cluster) ?? 0) + 1);
+  const first = refcountTableOffset / clusterSize;
+  for (let index = 0; index < refcountTableClusters; index++) add(first + index);
+  const bytes = new Uint8Array(refcountTableClusters * clusterSize);
+  image.read(bytes, refcountTableOffset);
+  for (let at = 0; at < bytes.length; at += 8) {
+    const block = tableOffset(new DataView(bytes.buffer), at, clusterSize);
+    if (block > 0 && block < image.size()) add(block / clusterSize);
+  }
+  return uses;
+}
+
+function clearMarks(image: SyncFile, header: Header): void {
+  const marks = q.INCOMPATIBLE_DIRTY | q.INCOMPATIBLE_CORRUPT;
+  if ((header.incompatible & marks) === 0) return;
+  const word = new Uint8Array(4);
+  new DataView(word.buffer).setUint32(0, header.incompatible & ~marks);
+  image.write(word, q.INCOMPATIBLE_FEATURES_AT + 4);
+  image.sync();
+}

@@ -1,0 +1,124 @@
+/** What `ublk check` and `ublk info` ask of an image that nobody serves. */
+
+import { openImageFile } from "../../src/target/backing_file.ts";
+import { DescriptorFile } from "../../src/target/file_io.ts";
+import type { CheckReport, CheckWish, ImageTools, InfoReport } from "../../src/target/target.ts";
+import { type ChainImage, openChain } from "./chain.ts";
+import { checkImage, type Findings } from "./check.ts";
+import * as q from "./format.ts";
+import { type Header, isQcow2, readHeader } from "./header.ts";
+import { repairImage } from "./repair.ts";
+import { readSnapshots } from "./snapshots.ts";
+
+/** As `qemu-img check` ends. */
+const CLEAN = 0;
+const CORRUPT = 2;
+const LEAKS = 3;
+const UNSUPPORTED = 63;
+
+export const qcow2Tools: ImageTools = { check, info };
+
+function check(path: string, wish: CheckWish): CheckReport {
+  const opened = openImageFile(path, wish.repair === undefined);
+  try {
+    const image = new DescriptorFile(opened.fd, path);
+    const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
+    image.read(bytes, 0);
+    if (!isQcow2(bytes)) {
+      const line = "this image's format has nothing that could be checked";
+      return { status: UNSUPPORTED, lines: [line], json: { path, error: line } };
+    }
+    const header = readHeader(bytes, path, image.size());
+    const before = checkImage(image, header, wish.progress);
+    const wrong = before.corruptions > 0 || before.leaks > 0 || isMarked(header);
+    if (wish.repair === undefined || !wrong) return reportOf(path, before, header);
+    const after = repairImage(image, header, wish.repair, wish.progress);
+    return reportOf(path, after, header, before);
+  } finally {
+    opened.close();
+  }
+}
+
+function isMarked(header: Header): boolean {
+  return (header.incompatible & (q.INCOMPATIBLE_DIRTY | q.INCOMPATIBLE_CORRUPT)) !== 0;
+}
+
+function reportOf(path: string, found: Findings, header: Header, before?: Findings): CheckReport {
+  const lines = [...found.messages];
+  if (before !== undefined) {
+    const fixed = Math.max(0, before.corruptions - found.corruptions);
+    lines.push(`repaired: ${fixed} errors, ${Math.max(0, before.leaks - found.leaks)} leaks`);
+  }
+  const { corruptions, leaks, allocated, compressed, total, endOffset } = found;
+  if (corruptions > 0) lines.push(`${corruptions} errors: data may be corrupted, or be by a write`);
+  if (leaks > 0) lines.push(`${leaks} leaked clusters: space is lost, data is not`);
+  if (corruptions === 0 && leaks === 0) lines.push("no errors");
+  const part = ((100 * allocated) / total).toFixed(2);
+  lines.push(`${allocated}/${total} = ${part}% allocated, ${compressed} of them compressed`);
+  lines.push(`image end offset: ${endOffset}`);
+  const status = corruptions > 0 ? CORRUPT : leaks > 0 ? LEAKS : CLEAN;
+  const json = {
+    path,
+    format: "qcow2",
+    corruptions,
+    leaks,
+    ...(before === undefined
+      ? {}
+      : { corruptions_before: before.corruptions, leaks_before: before.leaks }),
+    dirty: (header.incompatible & q.INCOMPATIBLE_DIRTY) !== 0,
+    corrupt: (header.incompatible & q.INCOMPATIBLE_CORRUPT) !== 0,
+    allocated_clusters: allocated,
+    compressed_clusters: compressed,
+    total_clusters: total,
+    image_end_offset: endOffset,
+    messages: found.messages,
+  };
+  return { status, lines, json };
+}
+
+function info(path: string): InfoReport {
+  const closers: (() => void)[] = [];
+  try {
+    const chain = openChain(path, true, (name) => {
+      const opened = openImageFile(name, true);
+      closers.push(opened.close);
+      return new DescriptorFile(opened.fd, name);
+    });
+    const images: Record<string, unknown>[] = [];
+    for (let image: ChainImage | undefined = chain; image !== undefined; image = image.backing) {
+      images.push(factsOf(image));
+    }
+    return { images };
+  } finally {
+    for (const close of closers) close();
+  }
+}
+
+function factsOf(image: ChainImage): Record<string, unknown> {
+  const { path, header, backing } = image;
+  const file = { path, file_size: image.file.size() };
+  if (header === undefined) return { ...file, format: "raw", virtual_size: image.file.size() };
+  return {
+    ...file,
+    format: "qcow2",
+    virtual_size: header.size,
+    version: header.version,
+    cluster_size: header.clusterSize,
+    refcount_bits: 2 ** header.refcountOrder,
+    compression_type: ["zlib", "zstd"][header.compressionType],
+    extended_l2: header.extendedL2,
+    lazy_refcounts: (header.compatible & q.COMPATIBLE_LAZY_REFCOUNTS) !== 0,
+    dirty: (header.incompatible & q.INCOMPATIBLE_DIRTY) !== 0,
+    corrupt: (header.incompatible & q.INCOMPATIBLE_CORRUPT) !== 0,
+    ...(image.dataFile === undefined ? {} : { data_file: image.dataFile.path }),
+    ...(backing === undefined ? {} : { backing_file: backing.path }),
+    ...(header.bitmaps === undefined ? {} : { bitmaps: header.bitmaps.count }),
+    snapshots: readSnapshots(image.file, header).snapshots.map((snapshot) => ({
+      id: snapshot.id,
+      name: snapshot.name,
+      vm_state_size: snapshot.stateSize,
+      date: new Date(snapshot.seconds * 1000).toISOString(),
+      disk_size: snapshot.diskSize ?? header.size,
+    })),
+  };
+}

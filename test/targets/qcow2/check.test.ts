@@ -1,0 +1,113 @@
+/** `ublk check` sees what qemu-img check sees, and what it repairs is clean to both. */
+
+import { expect, test } from "bun:test";
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { Random } from "../../sim/random.ts";
+import { retelling } from "../../sim/seeds.ts";
+import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
+import target from "../../../targets/qcow2/target.ts";
+import { memoryFolder } from "./folder.ts";
+import { chooseShape, createImage, qemuFill } from "./images.ts";
+import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
+import { headerOf } from "./reference.ts";
+
+const PATH = import.meta.path;
+const SMOKE = 12;
+const folder = memoryFolder();
+const testQemu = test.skipIf(!hasQemu);
+const seeds = Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1);
+
+function imageOf(name: string, random: Random): string {
+  const path = folder(name);
+  const shape = { ...chooseShape(random), dataFile: "none" as const };
+  createImage(path, shape, random);
+  qemuFill(path, shape, random, 8);
+  if (shape.snapshots > 0) must(["qemu-img", "snapshot", "-c", "s", path]);
+  return path;
+}
+
+/** Changes bytes of the first refcount block that count clusters inside the file. */
+function spoilCounts(path: string, random: Random): void {
+  const header = headerOf(new Uint8Array(readFileSync(path)));
+  const fd = openSync(path, "r+");
+  const entry = new Uint8Array(8);
+  readSync(fd, entry, 0, 8, header.refcountTableOffset);
+  const block = Number(new DataView(entry.buffer).getBigUint64(0));
+  const clusters = Math.floor(fstatSync(fd).size / header.clusterSize);
+  const counting = Math.max(1, Math.floor((clusters * 2 ** header.refcountOrder) / 8));
+  for (let times = 1 + random.int(5); times > 0; times--) {
+    const byte = Uint8Array.of(random.pick([0, 1, 2, 3, 0x11, 0xff]));
+    writeSync(fd, byte, 0, 1, block + random.int(Math.min(counting, header.clusterSize)));
+  }
+  closeSync(fd);
+}
+
+testQemu(
+  "spoiled refcounts are seen and put right",
+  () => {
+    for (const seed of seeds) {
+      retelling(seed, PATH, () => {
+        const random = new Random(seed);
+        const path = imageOf(`spoiled${seed}`, random);
+        const before = contents(path);
+        spoilCounts(path, random);
+        const found = qcow2Tools.check(path, { repair: undefined });
+        const judged = check(path);
+        expect([found.status, ...found.lines, judged.output]).toContain(judged.status);
+        const repaired = qcow2Tools.check(path, { repair: "all" });
+        expect(repaired.lines).toContain("no errors");
+        expect(repaired.status).toBe(0);
+        expect(check(path)).toMatchObject({ status: 0 });
+        expect(contents(path).equals(before)).toBe(true);
+      });
+    }
+  },
+  120_000,
+);
+
+testQemu("leaks are given back, and nothing else is touched", () => {
+  const path = folder("leaks");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"]);
+  qemuIo(path, ["write -P 1 0 256k"]);
+  const header = headerOf(new Uint8Array(readFileSync(path)));
+  const fd = openSync(path, "r+");
+  writeSync(fd, Uint8Array.of(0, 1), 0, 2, 2 * header.clusterSize + 2 * 30);
+  closeSync(fd);
+  expect(qcow2Tools.check(path, { repair: undefined })).toMatchObject({ status: 3 });
+  expect(qcow2Tools.check(path, { repair: "leaks" })).toMatchObject({ status: 0 });
+  expect(check(path)).toMatchObject({ status: 0 });
+});
+
+testQemu("an image that lost its refcount blocks gets new ones", () => {
+  const path = folder("lost");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "64M"]);
+  qemuIo(path, ["write -P 1 0 20M", "write -c -P 2 30M 4k"]);
+  const before = contents(path);
+  const header = headerOf(new Uint8Array(readFileSync(path)));
+  const fd = openSync(path, "r+");
+  writeSync(fd, new Uint8Array(24), 0, 24, header.refcountTableOffset);
+  closeSync(fd);
+  expect(qcow2Tools.check(path, { repair: undefined })).toMatchObject({ status: 2 });
+  expect(qcow2Tools.check(path, { repair: "all" })).toMatchObject({ status: 0 });
+  expect(check(path)).toMatchObject({ status: 0 });
+  expect(contents(path).equals(before)).toBe(true);
+});
+
+testQemu("a dirty image has its refcounts counted anew before it is written to", () => {
+  const path = folder("dirty");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, "4M"]);
+  // Ends without putting anything in order.
+  Bun.spawnSync(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", "-c", "abort", path]);
+  expect(headerOf(new Uint8Array(readFileSync(path))).incompatible & 1).toBe(1);
+  const config = { backing_file: path, cache_size: 1 << 20 };
+  target.open({ ...config, read_only: true }).close();
+  expect(headerOf(new Uint8Array(readFileSync(path))).incompatible & 1).toBe(1);
+  target.open({ ...config, read_only: false }).close();
+  expect(headerOf(new Uint8Array(readFileSync(path))).incompatible & 1).toBe(0);
+  expect(check(path)).toMatchObject({ status: 0 });
+  expect(
+    contents(path)
+      .subarray(0, 1 << 20)
+      .every((byte) => byte === 7),
+  ).toBe(true);
+});
