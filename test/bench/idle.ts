@@ -1,0 +1,58 @@
+/** What devices cost that nobody uses: memory and CPU time of their daemons. */
+
+import { raw } from "../vm/quote.ts";
+import type { Vm } from "../vm/vm.ts";
+import type { Idle } from "./numbers.ts";
+import { addCommand, KUBLK, pidsIn } from "./servers.ts";
+import { type IdleCase, nameOf } from "./table.ts";
+
+const SETTLE_SECONDS = 4;
+const TICK_MS = 10;
+
+export async function measureIdle(vm: Vm, one: IdleCase, watchSeconds: number): Promise<Idle[]> {
+  const contestant = nameOf(one);
+  const found: Idle[] = [];
+  const pids: number[] = [];
+  try {
+    for (const devices of one.devices) {
+      const add = addCommand(one.family, one.options);
+      const loop = `for i in $(seq ${devices - pids.length}); do ${add} || exit; done`;
+      pids.push(...pidsIn(await vm.sh`${raw(loop)}`));
+      await vm.sh`udevadm settle; sleep ${SETTLE_SECONDS}`;
+      const cpu = await cpuOf(vm, pids, watchSeconds);
+      found.push({ contestant, devices, cpu, ...(await memoryOf(vm, pids)) });
+    }
+  } catch (error) {
+    const devices = one.devices[found.length] ?? 0;
+    found.push({ contestant, devices, error: String(error).split("\n")[0] ?? "" });
+  }
+  await vm.sh`${raw(one.family === "kublk" ? KUBLK : "ublk")} del -a`;
+  return found;
+}
+
+/** Milliseconds of CPU time a second. */
+async function cpuOf(vm: Vm, pids: number[], seconds: number): Promise<number> {
+  const files = raw(pids.map((pid) => `/proc/${pid}/stat`).join(" "));
+  const text = await vm.sh`cat ${files}; echo @; sleep ${seconds}; cat ${files}`;
+  const [before = 0, after = 0] = text.split("@").map(ticks);
+  return ((after - before) * TICK_MS) / seconds;
+}
+
+function ticks(stats: string): number {
+  return stats
+    .trim()
+    .split("\n")
+    .map((line) => line.slice(line.lastIndexOf(")") + 2).split(" "))
+    .reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0);
+}
+
+async function memoryOf(vm: Vm, pids: number[]): Promise<{ rss: number; pss: number }> {
+  const files = raw(pids.map((pid) => `/proc/${pid}/smaps_rollup`).join(" "));
+  const text = await vm.sh`cat ${files}`;
+  const sum = (name: string) =>
+    [...text.matchAll(new RegExp(`^${name}:\\s+(\\d+)`, "gm"))].reduce(
+      (total, [, kib]) => total + Number(kib),
+      0,
+    );
+  return { rss: sum("Rss"), pss: sum("Pss") };
+}

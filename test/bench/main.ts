@@ -1,0 +1,68 @@
+/** `bun run bench`: ublk against what one would take instead, in one guest, round by round. */
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheDir } from "../vm/cache.ts";
+import { hostShown, LabError, note } from "../vm/host.ts";
+import { measureAll } from "./measure.ts";
+import type { Raw } from "./numbers.ts";
+import { parseOptions, type Options, USAGE } from "./options.ts";
+import { picture } from "./picture.ts";
+import { report } from "./report.ts";
+import { chosen, nameOf } from "./table.ts";
+
+const PICTURE = "results.svg";
+
+async function main(): Promise<number> {
+  const words = process.argv.slice(2);
+  const options = parseOptions(words);
+  if (options === undefined) {
+    console.log(USAGE);
+    return 0;
+  }
+  if (options.list) return list(options);
+  const raw = options.from
+    ? ((await Bun.file(options.from).json()) as Raw)
+    : await measure(options, words);
+  await write(raw, options);
+  return 0;
+}
+
+function list({ quick, only }: Options): number {
+  for (const section of chosen(quick, only)) {
+    for (const contestant of section.contestants) {
+      for (const id of contestant.workloads ?? []) {
+        console.log(`${section.id}/${nameOf(contestant)}/${id}`);
+      }
+    }
+  }
+  return 0;
+}
+
+async function measure(options: Options, words: string[]): Promise<Raw> {
+  const build = join(import.meta.dir, "../../build.ts");
+  if (options.build) await hostShown([process.execPath, build]); // what is here is measured
+  return measureAll(options, words);
+}
+
+async function write(raw: Raw, options: Options): Promise<void> {
+  const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
+  const kept = join(cacheDir, "bench", stamp);
+  await mkdir(kept, { recursive: true });
+  const partial = options.quick || options.only !== undefined;
+  const out = options.out ?? (partial ? kept : import.meta.dir);
+  const text = report(raw, PICTURE);
+  await Bun.write(join(out, "RESULTS.md"), `${text}\n`);
+  await Bun.write(join(out, PICTURE), picture(raw));
+  if (!options.from) await Bun.write(join(kept, "raw.json"), JSON.stringify(raw, undefined, 1));
+  console.log(text);
+  note(`report in ${out}${options.from ? "" : `, raw numbers in ${join(kept, "raw.json")}`}`);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof LabError)) throw error;
+  console.error(`error: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,141 @@
+/** One contestant's turn: its device is made, warmed up, measured with fio, and removed. */
+
+import { basename } from "node:path";
+import { raw } from "../vm/quote.ts";
+import { CommandError, type Vm } from "../vm/vm.ts";
+import type { Cell, Loaded } from "./numbers.ts";
+import { type Running, start } from "./servers.ts";
+import { type Contestant, nameOf, type Section, type Workload, WORKLOADS } from "./table.ts";
+
+export interface Seconds {
+  /** At the most, before the first measurement of ours: its JIT has to have seen its work. */
+  warm: number;
+  /** Before each measurement. */
+  ramp: number;
+  run: number;
+}
+
+/** Enough requests to warm up a JIT. */
+export const WARM_REQUESTS = 120_000;
+/** What those without a JIT get to warm up: the emulator translates code too. */
+export const SHORT_WARM_SECONDS = 0.5;
+const TICK_MICROSECONDS = 10_000; // a USER_HZ
+
+const FIO = [
+  "fio --name=bench --ioengine=io_uring --direct=1 --numjobs=1 --norandommap",
+  "--randrepeat=0 --gtod_reduce=1 --disk_util=0 --output-format=json",
+].join(" ");
+
+export interface Turn {
+  cells: Cell[];
+  loaded?: Loaded;
+  /** The guest may be left in a state in which nothing more should be measured. */
+  broken: boolean;
+}
+
+export async function takeTurn(
+  vm: Vm,
+  section: Section,
+  contestant: Contestant,
+  round: number,
+  seconds: Seconds,
+): Promise<Turn> {
+  const name = nameOf(contestant);
+  const workloads = WORKLOADS.filter(({ id }) => contestant.workloads?.includes(id));
+  const cells: Cell[] = [];
+  const cell = (workload: string, facts: Partial<Cell>) =>
+    cells.push({ section: section.id, contestant: name, workload, round, ...facts });
+  let running: Running | undefined;
+  try {
+    running = await start(vm, section, contestant);
+    const warm = contestant.family === "ublk" ? seconds.warm : SHORT_WARM_SECONDS;
+    await warmUp(vm, running, warm);
+    for (const workload of workloads) cell(workload.id, await run(vm, running, workload, seconds));
+    const rss = await resident(vm, running);
+    await running.stop();
+    if (rss === undefined) return { cells, broken: false };
+    return { cells, broken: false, loaded: { section: section.id, contestant: name, rss } };
+  } catch (error) {
+    const message = firstLines(error);
+    const missing = workloads.filter(({ id }) => !cells.some(({ workload }) => workload === id));
+    for (const { id } of missing) cell(id, { error: message });
+    if (missing.length === 0) cell("end", { error: message });
+    return { cells, broken: running !== undefined };
+  }
+}
+
+/** What went wrong, without the script that went wrong. */
+function firstLines(error: unknown): string {
+  const text = error instanceof CommandError ? error.result.stderr || error.message : String(error);
+  return text.trim().split("\n").slice(0, 2).join(" ").slice(0, 300);
+}
+
+async function warmUp(vm: Vm, running: Running, seconds: number): Promise<void> {
+  await vm.sh`udevadm settle --timeout=20 || :`;
+  const workload = WORKLOADS.find(({ id }) => id === "rr32");
+  const until = `--runtime=${ms(seconds)} --number_ios=${WARM_REQUESTS}`;
+  if (workload) await vm.sh`${raw(fio(running, workload, until))}`;
+}
+
+function fio({ path }: Running, { rw, bs, depth }: Workload, times: string): string {
+  return `${FIO} --filename=${path} --rw=${rw} --bs=${bs} --iodepth=${depth} ${times}`;
+}
+
+async function run(
+  vm: Vm,
+  running: Running,
+  workload: Workload,
+  seconds: Seconds,
+): Promise<Partial<Cell>> {
+  const times = `--time_based --ramp_time=${ms(seconds.ramp)} --runtime=${ms(seconds.run)}`;
+  const [command, probe] = [fio(running, workload, times), probing(running)];
+  const text = await vm.sh`${raw(probe)} ${raw(command)}; echo; ${raw(probe)}`;
+  const [before = "", rest = ""] = cut(text, text.indexOf("{"));
+  const [json = "", after = ""] = cut(rest, rest.lastIndexOf("}") + 1);
+  const iops = requestsASecond(json);
+  return running.pid === undefined ? { iops } : { iops, ...used(before, after) };
+}
+
+const ms = (seconds: number) => `${Math.round(seconds * 1000)}ms`;
+const cut = (text: string, at: number) => [text.slice(0, at), text.slice(at)];
+
+/** A command that prints the daemon's CPU times and the device's counters. */
+function probing({ pid, path }: Running): string {
+  return pid === undefined ? "" : `cat /proc/${pid}/stat /sys/block/${basename(path)}/stat;`;
+}
+
+interface FioJob {
+  error: number;
+  read: { iops: number };
+  write: { iops: number };
+}
+
+function requestsASecond(json: string): number {
+  const { jobs } = JSON.parse(json) as { jobs: FioJob[] };
+  const [job] = jobs;
+  if (!job || job.error !== 0) throw new Error(`fio: error ${job?.error ?? "without a job"}`);
+  return job.read.iops + job.write.iops;
+}
+
+/** CPU time of the daemon and the requests of its device, ramp included. */
+function used(before: string, after: string): Partial<Cell> {
+  const [from, to] = [counters(before), counters(after)];
+  const requests = to.requests - from.requests;
+  if (!(requests > 0)) return {};
+  const user = (to.user - from.user) * TICK_MICROSECONDS;
+  return { user, cpu: user + (to.system - from.system) * TICK_MICROSECONDS, requests };
+}
+
+function counters(text: string): { user: number; system: number; requests: number } {
+  const [stat = "", disk = ""] = text.trim().split("\n");
+  // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const done = disk.trim().split(/\s+/).map(Number);
+  const requests = (done[0] ?? 0) + (done[4] ?? 0); // reads and writes completed
+  return { user: Number(fields[11]), system: Number(fields[12]), requests };
+}
+
+async function resident(vm: Vm, { pid }: Running): Promise<number | undefined> {
+  if (pid === undefined) return undefined;
+  return Number(/^Rss:\s+(\d+)/m.exec(await vm.sh`cat /proc/${pid}/smaps_rollup`)?.[1]);
+}

@@ -1,0 +1,145 @@
+/** What is measured: workloads, contestants and where they meet. All of it is data. */
+
+export interface Workload {
+  id: string;
+  title: string;
+  rw: "randread" | "randwrite" | "read" | "write";
+  bs: "4k" | "128k";
+  depth: number;
+}
+
+const random = (rw: "randread" | "randwrite", depth: number): Workload => ({
+  id: `${rw === "randread" ? "rr" : "rw"}${depth}`,
+  title: `4K random ${rw.slice(4)}, depth ${depth}`,
+  rw,
+  bs: "4k",
+  depth,
+});
+const sequential = (rw: "read" | "write"): Workload => ({
+  id: `s${rw[0]}32`,
+  title: `128K sequential ${rw}, depth 32`,
+  rw,
+  bs: "128k",
+  depth: 32,
+});
+
+export const WORKLOADS: readonly Workload[] = [
+  ...[1, 32, 128].map((depth) => random("randread", depth)),
+  ...[1, 32, 128].map((depth) => random("randwrite", depth)),
+  sequential("read"),
+  sequential("write"),
+];
+
+/** `kernel`: what the kernel does without a daemon. */
+export type Family = "ublk" | "kublk" | "kernel";
+
+export interface Contestant {
+  family: Family;
+  /** Options of `add`; for the kernel the kind of device. */
+  options: string;
+  /** Its workloads, if not all of the section's. */
+  workloads?: readonly string[];
+  quick?: boolean;
+}
+
+export const nameOf = ({ family, options }: Contestant) =>
+  family === "kernel" ? options : `${family} ${options || "(default)"}`.trim();
+
+export interface Section {
+  id: string;
+  title: string;
+  /** The backing file; none for null. */
+  file?: string;
+  workloads: readonly string[];
+  contestants: readonly Contestant[];
+}
+
+/** Depth 1 is what polling is for. */
+const POLLING: Contestant = { family: "ublk", options: "--poll-us 50", workloads: ["rr1"] };
+/** Slow for null, which has no data that a copy could be saved of: measured where it matters. */
+const DEEP = ["rr32", "rr128"];
+
+const NULL: Section = {
+  id: "null",
+  title: "null",
+  workloads: ["rr1", "rr32", "rr128", "rw32", "sr32"],
+  contestants: [
+    { family: "ublk", options: "", quick: true },
+    { family: "kublk", options: "-q 1", quick: true },
+    { family: "ublk", options: "--no-fill", quick: true },
+    { family: "ublk", options: "-b", quick: true },
+    { family: "kublk", options: "-q 1 -b", quick: true },
+    { family: "ublk", options: "-z", workloads: DEEP, quick: true },
+    { family: "kublk", options: "-q 1 --auto_zc", workloads: DEEP, quick: true },
+    { family: "ublk", options: "-b -z", workloads: DEEP },
+    { family: "kublk", options: "-q 1 -b --auto_zc", workloads: DEEP },
+    { family: "ublk", options: "--mode zero-copy", workloads: DEEP },
+    { family: "kublk", options: "-q 1 -z", workloads: DEEP },
+    { family: "ublk", options: "-q 2" },
+    { family: "kublk", options: "-q 2" },
+    POLLING,
+    { family: "kernel", options: "null_blk", quick: true },
+  ],
+};
+
+const LOOP: readonly Contestant[] = [
+  { family: "ublk", options: "", quick: true },
+  { family: "kublk", options: "-q 1 --auto_zc", quick: true },
+  { family: "kernel", options: "losetup --direct-io=on", quick: true },
+  { family: "ublk", options: "-b" },
+  { family: "ublk", options: "--mode copy" },
+  { family: "kublk", options: "-q 1" },
+  POLLING,
+  { family: "kernel", options: "the file itself", quick: true },
+];
+
+const loop = (id: string, file: string): Section => ({
+  id,
+  title: `loop on ${id}`,
+  file,
+  workloads: ["rr1", "rr32", "rr128", "rw32", "sr32", "sw32"],
+  contestants: LOOP,
+});
+
+export const TMPFS = "/mnt/bench";
+export const FILE_MIB = 512;
+
+export const SECTIONS: readonly Section[] = [
+  NULL,
+  loop("ext4", "/data/bench.img"),
+  loop("tmpfs", `${TMPFS}/bench.img`),
+];
+
+/** Of the sections what `wanted` says; names are SECTION/CONTESTANT/WORKLOAD. */
+export function chosen(quick: boolean, only: RegExp | undefined): Section[] {
+  const wanted = (section: Section, contestant: Contestant, workload: string) =>
+    (!quick || (contestant.quick ?? false)) &&
+    (contestant.workloads ?? section.workloads).includes(workload) &&
+    (only?.test(`${section.id}/${nameOf(contestant)}/${workload}`) ?? true);
+  const sections = SECTIONS.map((section) => ({
+    ...section,
+    contestants: section.contestants
+      .map((one) => ({
+        ...one,
+        workloads: section.workloads.filter((workload) => wanted(section, one, workload)),
+      }))
+      .filter(({ workloads }) => workloads.length > 0),
+  }));
+  return sections.filter(({ contestants }) => contestants.length > 0);
+}
+
+/** Devices that nobody uses: what they cost all the same. */
+export interface IdleCase {
+  family: "ublk" | "kublk";
+  options: string;
+  /** So many in all, step by step. */
+  devices: readonly number[];
+  quick?: boolean;
+}
+
+export const IDLE: readonly IdleCase[] = [
+  { family: "ublk", options: "", devices: [1, 16, 64], quick: true },
+  { family: "kublk", options: "-q 1", devices: [1, 16, 64] },
+  { family: "ublk", options: "-q 2", devices: [1], quick: true },
+  { family: "kublk", options: "-q 2", devices: [1], quick: true },
+];
