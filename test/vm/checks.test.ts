@@ -1,3 +1,5 @@
+// The checks after a story recognise what is wrong, and only that.
+
 import { expect, test } from "bun:test";
 import { faults, splat } from "./checks.ts";
 

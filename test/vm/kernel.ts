@@ -129,7 +129,8 @@ async function uncompressed(tree: string, release: string): Promise<Uint8Array<A
   const start = ((image[0x1f1] || 4) + 1) * 512 + header.getUint32(0x248, true);
   const payload = image.slice(start, start + header.getUint32(0x24c, true));
   if (header.getUint32(start, true) === 0xfd2fb528) {
-    return new Uint8Array(Bun.zstdDecompressSync(payload.subarray(0, -4))); // the last word is the unpacked size
+    const frame = payload.subarray(0, -4); // the last word is the unpacked size
+    return new Uint8Array(Bun.zstdDecompressSync(frame));
   }
   const unpacked = Bun.spawnSync(["xz", "--decompress", "--single-stream", "--stdout"], {
     stdin: payload,

@@ -1,3 +1,5 @@
+// A command's output is found in the bytes of a lane.
+
 import { expect, test } from "bun:test";
 import { Marked } from "./lane.ts";
 

@@ -1,4 +1,4 @@
-// Starts QEMU with the guest's disks and serial ports, and ends it with the process that started it.
+// Starts QEMU with the guest's disks and serial ports; it ends with the process that started it.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex } from "node:stream";

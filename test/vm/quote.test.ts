@@ -1,3 +1,5 @@
+// Scripts are quoted so that each argument is exactly one word.
+
 import { expect, test } from "bun:test";
 import { quote, raw, script } from "./quote.ts";
 

@@ -11,8 +11,13 @@ import { guestPackages } from "./packages.ts";
 const GUEST_SCRIPTS = join(import.meta.dir, "guest");
 
 /** Left out of the packages' files: they are many, and no program reads them. */
-const UNUSED =
-  /^\/(usr\/share\/(doc|man|info|locale|lintian|bug|i18n|zoneinfo)|usr\/lib\/udev\/hwdb\.d|lib\/udev\/hwdb\.d|usr\/lib\/x86_64-linux-gnu\/gconv)(\/|$)/;
+const UNUSED = RegExp(
+  `^(/usr)?/(${[
+    "share/(doc|man|info|locale|lintian|bug|i18n|zoneinfo)",
+    "lib/udev/hwdb.d",
+    "lib/x86_64-linux-gnu/gconv",
+  ].join("|")})(/|$)`,
+);
 
 const ETC = {
   "etc/passwd": [

@@ -1,3 +1,5 @@
+// The right kernel and the right modules are chosen from what there is.
+
 import { expect, test } from "bun:test";
 import { withDependencies } from "./kernel.ts";
 import { newest, newestKernel } from "./versions.ts";

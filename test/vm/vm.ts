@@ -149,7 +149,7 @@ export abstract class Vm {
     }
   }
 
-  /** What tells why something hangs: blocked tasks with their stacks, and the kernel's last words. */
+  /** Why something hangs: blocked tasks with their stacks, and the kernel's last words. */
   async diagnosis(): Promise<string> {
     const ask = this.harness("echo w > /proc/sysrq-trigger; sleep 0.2; dmesg | tail -n 120");
     const silent = Bun.sleep(20_000).then(() => undefined);
