@@ -224,7 +224,9 @@ class Server {
   /** Ends the device; also from a signal handler. The threads notice, and `ended` resolves. */
   stop(): void {
     this.#stopped = true;
-    if (this.#live) this.#ender ??= startEnder(this.id);
+    if (!this.#live) return;
+    // Without a helper process we are better than nobody.
+    this.#ender ??= startEnder(this.id).catch(() => device.stopDevice(this.#channel, this.id));
   }
 
   /** Resolves when every thread has ended well. */

@@ -23,10 +23,15 @@ type Answer = { live: number } | { failed: ErrorFacts };
 
 const ENVIRONMENT_KEPT = ["PATH", "LANG", "LC_ALL", "TZ", "NOTIFY_SOCKET"];
 
+/** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
+const SELF = "/proc/self/exe";
+const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
+
 /** Starts a daemon and answers the id of its device once the block device exists. */
 export async function launch(plan: ServePlan): Promise<number> {
   const env = daemonEnvironment();
-  const child = Bun.spawn([process.execPath, ...selfArguments(plan)], {
+  const child = Bun.spawn([SELF, ...selfArguments(plan)], {
+    argv0: process.execPath,
     cwd: "/",
     env,
     detached: true,
@@ -53,28 +58,28 @@ export async function launch(plan: ServePlan): Promise<number> {
 export function become(plan: ServePlan, json: boolean): never {
   const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
   if (json) argv.push("--json");
-  process.execve?.(process.execPath, argv, daemonEnvironment());
+  process.execve?.(SELF, argv, daemonEnvironment());
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }
 
 /**
- * Starts a process that stops and deletes the device, and resolves when it has ended.
+ * Starts a process that stops and deletes the device, and resolves when it has done so.
  *
  * Not we ourselves: STOP_DEV waits for requests that are in our hands, inside a kernel thread that
  * belongs to whoever sent it. Were we killed meanwhile, that thread would keep our files open and
  * the driver from failing those requests; neither would ever end.
  */
-export function startEnder(id: number): Promise<unknown> {
-  const child = Bun.spawn([process.execPath, ...SCRIPT, END_VERB, String(id)], {
+export async function startEnder(id: number): Promise<void> {
+  const child = Bun.spawn([SELF, ...SCRIPT, END_VERB, String(id)], {
+    argv0: process.execPath,
     cwd: "/",
     env: keptEnvironment(),
     detached: true,
     stdio: ["ignore", "ignore", "ignore"],
   });
-  return child.exited;
+  if ((await child.exited) === 0) return;
+  throw new SysError({ op: "end", errno: EIO, reason: `ended with ${child.exitCode}` });
 }
-
-const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
 
 function selfArguments(plan: ServePlan): string[] {
   return [...SCRIPT, DAEMON_VERB, JSON.stringify(plan)];

@@ -3,7 +3,7 @@
 import { existsSync, fstatSync, readFileSync, realpathSync, type Stats, statSync } from "node:fs";
 import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
-import { lockImage } from "./image_lock.ts";
+import { lockImage, unlockImage } from "./image_lock.ts";
 
 export interface BackingOptions {
   readOnly: boolean;
@@ -73,11 +73,16 @@ export function openImageFile(path: string, readOnly: boolean): ImageFile {
     const stats = fstatSync(fd);
     const rotational = kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0;
     const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
-    return { fd, rotational, discards, close: () => libc.close(fd) };
+    return { fd, rotational, discards, close: () => unlockAndClose(fd) };
   } catch (error) {
     libc.close(fd);
     throw error;
   }
+}
+
+function unlockAndClose(fd: number): void {
+  unlockImage(fd);
+  libc.close(fd);
 }
 
 /** Bytes of the block device that `fd` is; undefined when it is a file, which may grow. */
@@ -156,7 +161,7 @@ function inspect(
     memoryAlignment: direct && fits ? memoryAlignment(fd, kind, stats) : 1,
     rotational: kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0,
     discardGranularity: options.readOnly ? 0 : discardGranularity(fd, kind, stats),
-    close: () => libc.close(fd),
+    close: () => unlockAndClose(fd),
   };
 }
 

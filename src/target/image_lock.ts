@@ -23,6 +23,7 @@ const REFUSES_BASE = 200;
 const CONSISTENT_READ = 0;
 const WRITE = 1;
 const RESIZE = 3;
+const PERMISSIONS = 64;
 
 /** Takes the locks of a reader or of a writer; throws when somebody else's stand against it. */
 export function lockImage(fd: number, path: string, readOnly: boolean): void {
@@ -44,6 +45,16 @@ export function lockImage(fd: number, path: string, readOnly: boolean): void {
   });
 }
 
+/**
+ * Lets go of the locks at once. Closing is not enough: a ring that had the file registered keeps
+ * it open until the kernel has taken the ring apart, some time after its descriptor is gone.
+ */
+export function unlockImage(fd: number): void {
+  // From the first byte of all to the last.
+  const bytes = REFUSES_BASE + PERMISSIONS - USES_BASE;
+  fcntl(fd, F_OFD_SETLK, flock(F_UNLCK, USES_BASE, bytes), "fcntl F_OFD_SETLK");
+}
+
 function lockByte(fd: number, byte: number): void {
   fcntl(fd, F_OFD_SETLK, flock(F_RDLCK, byte), "fcntl F_OFD_SETLK");
 }
@@ -54,12 +65,12 @@ function isFree(fd: number, byte: number): boolean {
   return new DataView(lock.buffer).getInt16(0, true) === F_UNLCK;
 }
 
-/** struct flock of one byte, counted from the start of the file. */
-function flock(type: number, byte: number): Uint8Array<ArrayBuffer> {
+/** struct flock, counted from the start of the file. */
+function flock(type: number, from: number, length = 1): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(new ArrayBuffer(FLOCK_SIZE));
   const view = new DataView(bytes.buffer);
   view.setInt16(0, type, true);
-  view.setBigInt64(8, BigInt(byte), true);
-  view.setBigInt64(16, 1n, true);
+  view.setBigInt64(8, BigInt(from), true);
+  view.setBigInt64(16, BigInt(length), true);
   return bytes;
 }
