@@ -161,8 +161,13 @@ function readBackingName(
   }
   if (offset + length > bytes.length) refuse("ends inside the name of the backing file");
   const name = new TextDecoder().decode(bytes.subarray(offset, offset + length));
-  if (name.includes("\0")) refuse("the name of the backing file has a zero byte in it");
+  if (hasControls(name)) refuse("the name of the backing file has control characters in it");
   return name;
+}
+
+/** Names are shown to people: nothing in them may drive a terminal or look like another line. */
+function hasControls(name: string): boolean {
+  return [...name].some((letter) => letter < " " || letter === "\x7f");
 }
 
 function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
@@ -222,6 +227,9 @@ function checkCombinations(header: Header, refuse: Refuse): void {
   }
   if (header.externalData && header.snapshotCount > 0) {
     refuse("nb_snapshots is not 0; with an external data file there are no snapshots");
+  }
+  if (header.dataFileName !== undefined && hasControls(header.dataFileName)) {
+    refuse("the name of the external data file has control characters in it");
   }
   if (header.externalData && header.dataFileName === undefined) {
     refuse("needs an external data file and does not name it");

@@ -65,7 +65,7 @@ export class Reader {
       const kind = this.#resolve(layer, guest + done, length - done);
       const mapping = this.#layer?.mapping;
       const there = { host: this.#host, length: this.#length, layer: this.#layer };
-      const waits = kind === MISS || kind === COMPRESSED;
+      const waits = kind === MISS || kind === COMPRESSED || kind === BAD;
       if (pieces > 0 && (waits || pieces + 2 > PIECES_MAX)) {
         const failure = yield;
         if (failure < 0) return failure;

@@ -75,7 +75,8 @@ export class RefcountTable {
 
   /** The refcount block in charge of a cluster: 0 for none, -1 for what cannot be. */
   blockOf(cluster: number): number {
-    return tableOffset(this.view, Math.floor(cluster / this.blockEntries) * 8, this.clusterSize);
+    const index = Math.floor(cluster / this.blockEntries);
+    return index < this.entries ? tableOffset(this.view, index * 8, this.clusterSize) : 0;
   }
 
   /** Where in the file the slice with this cluster's count stands; `block` from `blockOf`. */

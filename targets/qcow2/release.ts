@@ -180,7 +180,9 @@ class SyncCounts {
   drop(cluster: number): void {
     const table = this.#table;
     const { clusterSize, image } = this.#store;
-    const offset = table.sliceOffset(table.blockOf(cluster), cluster);
+    const block = table.blockOf(cluster);
+    if (block <= 0) return; // nothing counts it
+    const offset = table.sliceOffset(block, cluster);
     if (offset !== this.#offset) {
       this.write();
       image.read(this.#bytes, offset);

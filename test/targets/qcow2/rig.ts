@@ -10,6 +10,7 @@ import { Commands } from "../../../src/queue/commands.ts";
 import { CopyIo } from "../../../src/queue/io_copy.ts";
 import { KIND_COMMAND, type QueueIo, userMeta } from "../../../src/queue/io.ts";
 import { Loop } from "../../../src/queue/loop.ts";
+import { openImageFile } from "../../../src/target/backing_file.ts";
 import { bytesAt } from "../../../src/target/memory.ts";
 import { DescriptorFile } from "../../../src/target/file_io.ts";
 import { OP_READ, OP_WRITE, ZEROES_MAX } from "../../../src/target/target.ts";
@@ -40,6 +41,7 @@ export interface RigOptions {
 }
 
 const ABORT = -19;
+const HANGS_MS = 30_000;
 /** So that bytes nobody filled in do not look like zeros. */
 const POISON = 0xee;
 
@@ -47,8 +49,9 @@ class InjectRing extends KernelRing {
   readonly injected: { slot: number; res: number }[] = [];
 
   override submitAndWait(): number {
-    if (this.injected.length === 0) return super.submitAndWait();
-    return Math.min(0, this.submit());
+    if (this.injected.length > 0) return Math.min(0, this.submit());
+    if (!this.waitFor(HANGS_MS)) throw new Error("the server sleeps for ever");
+    return 0;
   }
   override cqReady(): number {
     return this.injected.length > 0 ? this.injected.length : super.cqReady();
@@ -146,32 +149,37 @@ export class Rig {
   readonly log: string[] = [];
   readonly engine: Engine;
   readonly size: number;
+  /** Bytes of memory that it has asked for. */
+  allocated = 0;
   readonly #ring: InjectRing;
   readonly #commands: RigCommands;
   readonly #ios: QueueIo[] = [];
   readonly #runnable: QueueIo[] = [];
   readonly #fds: number[] = [];
+  readonly #closers: (() => void)[] = [];
   readonly #arenas: Arena[] = [];
 
   constructor(path: string, options: RigOptions = {}) {
     const { readOnly = false, depth = 8, cacheSize = 1 << 20, maxIoBytes = 1 << 20 } = options;
     const allocate = (length: number): number => {
       const arena = new Arena(length);
+      this.allocated += length;
       this.#arenas.push(arena);
       return arena.address;
     };
     try {
       const chain = openChain(path, readOnly, (name, only) => {
-        const fd = openSync(name, only ? "r" : "r+");
+        const { fd, close } = openImageFile(name, only);
         this.#fds.push(fd);
+        this.#closers.push(close);
         return new DescriptorFile(fd, name);
       });
       this.size = chain.header!.size;
       const none = openSync("/dev/null", "r");
+      this.#closers.push(() => closeSync(none));
       const ring = new InjectRing(depth * 10);
       ring.registerFiles([none, ...this.#fds, none]);
-      this.#fds.push(none);
-      const zeroFile = this.#fds.length;
+      const zeroFile = this.#fds.length + 1;
       const zeroes = allocate(Math.max(ZEROES_MAX, maxIoBytes));
       const shared = { ring, reserved: depth, zeroes, zeroFile };
       const buffers: Uint8Array[] = [];
@@ -231,7 +239,7 @@ export class Rig {
 
   #free(): void {
     this.#ring?.close();
-    for (const fd of this.#fds) closeSync(fd);
+    for (const close of this.#closers) close();
     for (const arena of this.#arenas) arena.free();
   }
 }
