@@ -30,6 +30,8 @@ const KERNEL_ARGUMENTS = [
   ...["mitigations=off", "tsc=reliable", "no_timer_check", "random.trust_cpu=on"],
   ...["cryptomgr.notests", "audit=0", "apparmor=0", "init_on_alloc=0", "nmi_watchdog=0"],
   ...["lpj=10000000"],
+  // A busy host may keep a processor of the guest waiting for long; a deadlock waits longer.
+  ...["rcupdate.rcu_cpu_stall_timeout=120", "watchdog_thresh=60"],
   ...["maxcpus=1", "noreplace-smp"], // guest/init brings the others up, and says why so late
 ];
 
