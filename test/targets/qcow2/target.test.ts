@@ -1,0 +1,204 @@
+/** What is opened, what is refused and in which words, and who may share an image with us. */
+
+import { expect, test } from "bun:test";
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { SysError } from "../../../src/target/file_io.ts";
+import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/target.ts";
+import target from "../../../targets/qcow2/target.ts";
+import { memoryFolder } from "./folder.ts";
+import { hasQemu, must, qemuIo, run } from "./qemu.ts";
+import { Rig } from "./rig.ts";
+import { thrown } from "../../temp.ts";
+
+const folder = memoryFolder();
+const testQemu = test.skipIf(!hasQemu);
+let made = 0;
+
+function create(...options: string[]): string {
+  const path = folder(`image${made++}.qcow2`);
+  must(["qemu-img", "create", "-q", "-f", "qcow2", ...options, path, "4M"]);
+  return path;
+}
+
+const configOf = (path: string, read_only = false) =>
+  ({ backing_file: path, read_only, cache_size: 1 << 20 }) as const;
+
+function refusal(path: string, readOnly = false): string {
+  const error = thrown(() => target.open(configOf(path, readOnly)));
+  if (!(error instanceof SysError)) throw error;
+  expect(error.message).not.toContain("\n");
+  return error.message;
+}
+
+function poke(path: string, offset: number, ...bytes: number[]): void {
+  const fd = openSync(path, "r+");
+  writeSync(fd, Uint8Array.from(bytes), 0, bytes.length, offset);
+  closeSync(fd);
+}
+
+testQemu("qemu does not write to an image that we serve, nor we to one that it has open", () => {
+  const path = create();
+  const open = target.open(configOf(path));
+  const theirs = run(["qemu-io", "-f", "qcow2", "-c", "write 0 4k", path]);
+  expect(theirs.output).toContain('Failed to get "write" lock');
+  expect(refusal(path)).toContain("is in use");
+  open.close();
+  target.open(configOf(path)).close();
+});
+
+testQemu("we refuse what qemu has open for writing, and share what it only reads", async () => {
+  const path = create();
+  const holdOpen = async (...options: string[]) => {
+    const child = Bun.spawn(["qemu-io", "-f", "qcow2", ...options, path], {
+      stdin: "pipe",
+      stdout: "pipe",
+    });
+    child.stdin.write("length\n");
+    await child.stdin.flush();
+    await child.stdout.getReader().read(); // it answers when it has the image open
+    return child;
+  };
+  const writer = await holdOpen();
+  expect(refusal(path)).toContain("is in use");
+  writer.stdin.end();
+  await writer.exited;
+  const reader = await holdOpen("-r");
+  target.open(configOf(path, true)).close();
+  expect(refusal(path)).toContain("is in use");
+  reader.stdin.end();
+  await reader.exited;
+  target.open(configOf(path)).close();
+});
+
+testQemu("what cannot be served is refused by its name", () => {
+  const unknown = create();
+  poke(unknown, 79, 0x20);
+  expect(refusal(unknown)).toContain("incompatible_features has what is not known here: bit 5");
+  const corrupt = create();
+  poke(corrupt, 79, 2);
+  expect(refusal(corrupt)).toContain("marked as corrupt");
+  target.open(configOf(corrupt, true)).close();
+  const raw = folder("raw");
+  writeFileSync(raw, new Uint8Array(65536));
+  expect(refusal(raw)).toContain("has no qcow2 magic");
+  const order = create();
+  poke(order, 99, 7);
+  expect(refusal(order)).toContain("refcount_order is 7");
+  const bits = create();
+  poke(bits, 23, 22);
+  expect(refusal(bits)).toContain("cluster_bits is 22");
+  const short = create();
+  poke(short, 24, 0, 1);
+  expect(refusal(short)).toContain("l1_size is 1; a disk of this size needs");
+});
+
+testQemu("the name of an unknown feature comes from the image", () => {
+  const path = create();
+  // The first entry of qemu's feature name table becomes bit 5 of the incompatible ones.
+  const at = readFileSync(path).indexOf("dirty bit") - 2;
+  poke(path, at, 0, 5, ...Buffer.from("time travel\0"));
+  poke(path, 79, 0x20);
+  expect(refusal(path)).toContain("bit 5 (time travel)");
+});
+
+testQemu("backing files that are not followed are named", () => {
+  const base = create();
+  const over = (name: string, format: string): string => {
+    const path = folder(`over${made++}.qcow2`);
+    must(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", format, path, "4M"]);
+    return path;
+  };
+  expect(refusal(over("nbd://host/disk", "raw"))).toContain(
+    "its backing file is 'nbd://host/disk'",
+  );
+  expect(refusal(over("json:{}", "raw"))).toContain("only plain file names are followed");
+  expect(refusal(over(base, "vmdk"))).toContain("its backing file is 'vmdk', not raw or qcow2");
+  expect(refusal(over("missing", "raw"))).toContain("ENOENT");
+  const first = folder("first.qcow2");
+  must([
+    "qemu-img",
+    "create",
+    "-q",
+    "-u",
+    "-f",
+    "qcow2",
+    "-b",
+    "first.qcow2",
+    "-F",
+    "qcow2",
+    first,
+    "4M",
+  ]);
+  expect(refusal(first)).toContain("is its own backing file");
+  target.open(configOf(over(base, "qcow2"))).close();
+  target.open(configOf(over(`file:${base}`, "qcow2"))).close();
+});
+
+testQemu("an encrypted image is never served as it is", () => {
+  for (const [method, name] of [
+    [1, "AES (legacy)"],
+    [2, "LUKS"],
+  ] as const) {
+    const path = create();
+    poke(path, 35, method);
+    expect(refusal(path)).toContain(`crypt_method is ${name}`);
+    expect(refusal(path, true)).toContain(`crypt_method is ${name}`);
+  }
+});
+
+testQemu(
+  "unknown autoclear bits go, and bitmaps are marked, with the first change and not before",
+  () => {
+    const path = create();
+    must(["qemu-img", "bitmap", "--add", path, "b"]);
+    poke(path, 88, 0x80);
+    const flags = (): string => must(["qemu-img", "info", path]);
+    const rig = new Rig(path);
+    rig.read(0, 4096);
+    expect(readFileSync(path)[88]).toBe(0x80);
+    rig.run([{ op: OP_WRITE, offset: 0, length: 4096, bytes: new Uint8Array(4096) }]);
+    expect(readFileSync(path)[88]).toBe(0);
+    rig.close();
+    expect(flags()).toContain("in-use");
+    expect(run(["qemu-img", "check", path]).status).toBe(0);
+  },
+);
+
+testQemu("a read-only image refuses every change and its file stays as it is", () => {
+  const path = create();
+  qemuIo(path, ["write -P 3 0 1M"]);
+  const before = readFileSync(path);
+  const rig = new Rig(path, { readOnly: true });
+  const change = { offset: 0, length: 4096 };
+  const answers = rig.run([
+    { op: OP_WRITE, ...change, bytes: new Uint8Array(4096) },
+    { op: OP_DISCARD, ...change },
+    { op: OP_READ, ...change },
+    { op: OP_FLUSH, offset: 0, length: 0 },
+  ]);
+  expect(answers.map(({ result }) => result)).toEqual([-30, -30, 4096, 0]);
+  rig.close();
+  expect(readFileSync(path).equals(before)).toBe(true);
+});
+
+testQemu(
+  "a refcount that contradicts its table fences the image: no change more, and reads go on",
+  () => {
+    const path = create();
+    qemuIo(path, ["write -P 3 0 1M"]);
+    // The refcount of the first data cluster is lost: letting go of it contradicts its table.
+    const rig = new Rig(path);
+    const data = { offset: 0, length: 65536 };
+    rig.run([{ op: OP_DISCARD, ...data }]);
+    poke(path, 2 * 65536 + 2 * 5, ...Array.from<number>({ length: 64 }).fill(0));
+    rig.run([{ op: OP_FLUSH, offset: 0, length: 0 }]);
+    const write = { op: OP_WRITE, ...data, bytes: new Uint8Array(65536) };
+    const read = { op: OP_READ, offset: 65536, length: 4096 };
+    const answers = rig.run([write, read]);
+    expect(answers.map(({ result }) => result)).toEqual([-5, 4096]);
+    expect(rig.log).toHaveLength(1);
+    expect(rig.log[0]).toContain("NO WRITE IS ACCEPTED ANY MORE");
+    rig.close();
+    rmSync(path);
+  },
+);
