@@ -70,7 +70,8 @@ function chosenIdle({ quick, only }: Options): IdleCase[] {
 }
 
 const secondsOf = ({ family, devices }: IdleCase) =>
-  (devices.at(-1) ?? 0) * deviceSeconds(family) + devices.length * (WATCH_SECONDS + 6);
+  (devices.at(-1) ?? 0) * deviceSeconds(family) +
+  devices.length * (WATCH_SECONDS + (family === "ublk" ? 40 : 6));
 
 async function round(
   guest: BenchGuest,

@@ -28,6 +28,7 @@ export interface Idle {
   /** Sums over the daemons, in KiB. */
   rss?: number;
   pss?: number;
+  anonymous?: number;
   /** Milliseconds of CPU time a second, of all of them. */
   cpu?: number;
   error?: string;

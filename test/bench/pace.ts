@@ -18,9 +18,9 @@ const COST = {
 
 const LEAST_RUN = 0.6;
 const MOST_RUN = 10;
-const WARM = 4;
+const WARM = 8;
 /** A quiet machine has done the requests of a warm-up earlier. */
-const WARM_EXPECTED = 0.6;
+const WARM_EXPECTED = 0.35;
 const RAMP = 0.3;
 const QUICK: Seconds = { warm: 3, ramp: 0.3, run: 1 };
 

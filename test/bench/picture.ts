@@ -44,8 +44,9 @@ function drawSection(raw: Raw, section: Section, top: number) {
   for (const [at, { id, title }] of workloads.entries()) {
     const left = LABELS + at * COLUMN;
     const factor = perSecond(id);
-    const unit = factor < 1 / 100 ? "thousands a second" : "MiB a second";
-    parts.push(text(left, top + 34, title), text(left, top + 46, unit));
+    const unit = factor < 1 / 100 ? "thousands/s" : "MiB/s";
+    const [what = "", depth = ""] = title.split(", ");
+    parts.push(text(left, top + 34, what), text(left, top + 46, `${depth}, ${unit}`));
     const found = names.map((contestant) =>
       speedOf(cells, { section: section.id, contestant, workload: id }),
     );

@@ -28,6 +28,7 @@ export function report(raw: Raw, picture: string): string {
     table(["", ""], Object.entries(raw.about)),
     ...(sections.length > 0 ? [`![The same as a picture](${picture})`] : []),
     "## Goals",
+    "Requests in thousands a second, CPU time in microseconds for one request.",
     goalsTable(verdicts(raw)),
     ...sections.flatMap((section) => sectionParts(raw, section)),
     ...idleParts(raw.idle),
@@ -112,14 +113,15 @@ function memory(raw: Raw, section: string, contestant: string): string {
 function idleParts(idle: readonly Idle[]): string[] {
   if (idle.length === 0) return [];
   const mib = (kib: number | undefined) => (kib === undefined ? "failed" : digits(kib / 1024));
-  const rows = idle.map(({ contestant, devices, rss, pss, cpu }) => [
-    ...[`\`${contestant}\``, String(devices), mib(rss), mib(pss)],
+  const rows = idle.map(({ contestant, devices, rss, pss, anonymous, cpu }) => [
+    ...[`\`${contestant}\``, String(devices), mib(rss), mib(pss), mib(anonymous)],
     cpu === undefined ? "failed" : digits(cpu),
   ]);
   return [
     "## Idle null devices",
-    "Sums over all daemons. Rss counts what they share once for each, Pss once in all.",
-    table(["", "devices", "Rss, MiB", "Pss, MiB", "CPU, ms a second"], rows),
+    "Sums over all daemons. Rss counts what they share once for each, and of the program what " +
+      "happens to be cached; Pss once in all; anonymous is what each has for itself.",
+    table(["", "devices", "Rss, MiB", "Pss, MiB", "anonymous, MiB", "CPU, ms a second"], rows),
   ];
 }
 
