@@ -26,7 +26,7 @@ type Tell = (vm: Vm) => Promise<void>;
 
 const STORY_SECONDS = 300;
 /** For booting, up to three times, and for looking at a machine that hangs. */
-const AROUND_SECONDS = 300;
+const AROUND_SECONDS = 600;
 
 const PRISTINE: Survey = { devices: [], daemons: [], stuck: [], log: "" };
 
