@@ -81,7 +81,7 @@ export class BatchCommands extends Commands {
     if (what !== FETCH) return sent(queue, res, what);
     if ((flags & IORING_CQE_F_MORE) === 0) queue.mustFetch = true;
     if (res === -ENOBUFS) return 0;
-    if (res <= 0) return res;
+    if (res < 0) return res;
     this.#arrivedIn = queue;
     const goesOn = (flags & IORING_CQE_F_BUF_MORE) !== 0;
     return queue.tagsArrived(flags >>> IORING_CQE_BUFFER_SHIFT, res, goesOn);
