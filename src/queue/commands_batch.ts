@@ -79,9 +79,10 @@ export class BatchCommands extends Commands {
     const queue = this.#queues[id & QUEUE_MASK]!;
     const what = id & ~QUEUE_MASK;
     if (what !== FETCH) return sent(queue, res, what);
+    // Aborted: there is nothing to fetch any more.
+    if (res < 0 && res !== -ENOBUFS) return res;
     if ((flags & IORING_CQE_F_MORE) === 0) queue.mustFetch = true;
     if (res === -ENOBUFS) return 0;
-    if (res < 0) return res;
     this.#arrivedIn = queue;
     const goesOn = (flags & IORING_CQE_F_BUF_MORE) !== 0;
     return queue.tagsArrived(flags >>> IORING_CQE_BUFFER_SHIFT, res, goesOn);
