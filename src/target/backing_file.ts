@@ -80,6 +80,12 @@ export function openImageFile(path: string, readOnly: boolean): ImageFile {
   }
 }
 
+/** Opens a file for reading and locks nothing. */
+export function openPlainFile(path: string): { fd: number; close(): void } {
+  const fd = libc.open(path, libc.O_RDONLY);
+  return { fd, close: () => libc.close(fd) };
+}
+
 function unlockAndClose(fd: number): void {
   unlockImage(fd);
   libc.close(fd);

@@ -24,11 +24,14 @@ import { type Layer, Reader } from "./read.ts";
 import { SLICE, TableCache } from "./table_cache.ts";
 import { Workspaces } from "./workspace.ts";
 import { Writer } from "./writer.ts";
+import type { DiskCipher } from "./xts.ts";
 
 export interface EngineOptions {
   readOnly: boolean;
   /** Bytes for tables. */
   cacheSize: number;
+  /** Of the image's own data, when it is encrypted. */
+  cipher?: DiskCipher | undefined;
 }
 
 /** How much memory decompression may take at once, and how many may do it. */
@@ -50,14 +53,20 @@ export class Engine implements Handlers {
     const address = context.allocate(options.cacheSize);
     const view = viewAt(address, options.cacheSize);
     this.#cache = new TableCache(address, view, context.runnable);
-    this.#top = this.#layer(chain);
+    this.#top = { ...this.#layer(chain), cipher: options.cipher };
     const clusterSize = largestCluster(chain);
     const count = Math.min(WORKSPACES_MAX, Math.floor(WORKSPACE_BYTES / (3 * clusterSize)));
     const workspaces = new Workspaces(context, count, 3 * clusterSize);
     this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
-    this.#fast = new FastPath(mapping, this.#cache, this.#ends, hasBacking);
+    this.#fast = new FastPath(
+      options.cipher !== undefined,
+      mapping,
+      this.#cache,
+      this.#ends,
+      hasBacking,
+    );
     if (!options.readOnly) {
       const parts = { context, cache: this.#cache, fast: this.#fast, reader: this.#reader };
       this.#writer = new Writer(chain, this.#top, { ...parts, ends: this.#ends });
@@ -69,7 +78,7 @@ export class Engine implements Handlers {
     this.#ends[file] = image.file.size();
     const { header } = image;
     const backing = image.backing === undefined ? undefined : this.#layer(image.backing);
-    const common = { size: diskSize(image), file, backing };
+    const common = { size: diskSize(image), file, backing, cipher: undefined };
     if (header === undefined) return { ...common, mapping: undefined, compressionType: 0 };
     const dataFile = DATA_FILE + image.dataIndex;
     if (image.dataFile !== undefined) this.#ends[dataFile] = image.dataFile.size();

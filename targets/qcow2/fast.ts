@@ -16,6 +16,7 @@ import { DIRTY, type TableCache, WRITING } from "./table_cache.ts";
 export class FastPath {
   /** In place only: the image has been made ready for writing, and nothing has failed. */
   writes = false;
+  readonly #ciphered: boolean;
   readonly #mapping: Mapping;
   readonly #cache: TableCache;
   readonly #ends: Float64Array;
@@ -24,7 +25,15 @@ export class FastPath {
   readonly #hosts = new Float64Array(PIECES_MAX);
   readonly #lengths = new Float64Array(PIECES_MAX);
 
-  constructor(mapping: Mapping, cache: TableCache, ends: Float64Array, hasBacking: boolean) {
+  /** `ciphered`: data goes through our hands, and nothing is fast. */
+  constructor(
+    ciphered: boolean,
+    mapping: Mapping,
+    cache: TableCache,
+    ends: Float64Array,
+    hasBacking: boolean,
+  ) {
+    this.#ciphered = ciphered;
     this.#mapping = mapping;
     this.#cache = cache;
     this.#ends = ends;
@@ -32,6 +41,7 @@ export class FastPath {
   }
 
   queueIo(io: Io): number {
+    if (this.#ciphered) return SLOW;
     if (io.op === OP_READ) return this.#read(io);
     if (io.op === OP_WRITE && this.writes && (io.flags & FLAG_FUA) === 0) return this.#write(io);
     return SLOW;

@@ -244,10 +244,15 @@ function checkCombinations(header: Header, refuse: Refuse): void {
 }
 
 function refuseEncrypted(header: Header, refuse: Refuse): void {
-  if (header.cryptMethod === q.CRYPT_NONE) return;
-  const method = ["", "AES (legacy)", "LUKS"][header.cryptMethod] ?? String(header.cryptMethod);
-  const hint = "qemu-img convert makes a plain image of it";
-  refuse(`crypt_method is ${method}: encrypted images are not served`, hint);
+  const { cryptMethod } = header;
+  if (cryptMethod === q.CRYPT_NONE) return;
+  if (cryptMethod === q.CRYPT_AES) {
+    const hint = "qemu-img convert makes a plain image of it";
+    refuse("crypt_method is AES (legacy): it protects too little to be served", hint);
+  }
+  if (cryptMethod !== q.CRYPT_LUKS) refuse(`crypt_method is ${cryptMethod}; 2 (LUKS) is known`);
+  if (header.cryptHeader === undefined) refuse("crypt_method is LUKS without an encryption header");
+  if (header.externalData) refuse("crypt_method is LUKS: not served with an external data file");
 }
 
 /** The external data file is to stay a raw image of the disk. */

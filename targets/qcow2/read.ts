@@ -7,6 +7,7 @@ import { type CompressedPlace, compressedPlace, decompress } from "./compressed.
 import { BAD, COMPRESSED, DATA, type Mapping, UNALLOCATED, ZERO } from "./mapping.ts";
 import { MISS, type TableCache } from "./table_cache.ts";
 import { loadSlice } from "./table_io.ts";
+import type { DiskCipher } from "./xts.ts";
 import type { Workspace, Workspaces } from "./workspace.ts";
 
 const FILES_MAX = 64;
@@ -21,6 +22,8 @@ export interface Layer {
   /** undefined: a raw image. */
   mapping: Mapping | undefined;
   compressionType: number;
+  /** What its data clusters are encrypted with. */
+  cipher: DiskCipher | undefined;
   backing: Layer | undefined;
 }
 
@@ -65,7 +68,8 @@ export class Reader {
       const kind = this.#resolve(layer, guest + done, length - done);
       const mapping = this.#layer?.mapping;
       const there = { host: this.#host, length: this.#length, layer: this.#layer };
-      const waits = kind === MISS || kind === COMPRESSED || kind === BAD;
+      const ciphered = kind === DATA && there.layer?.cipher !== undefined;
+      const waits = kind === MISS || kind === COMPRESSED || kind === BAD || ciphered;
       if (pieces > 0 && (waits || pieces + 2 > PIECES_MAX)) {
         const failure = yield;
         if (failure < 0) return failure;
@@ -82,6 +86,9 @@ export class Reader {
         const to = at + done;
         const from = there.layer!;
         const failure = yield* this.#readCompressed(io, from, there.host, there.length, memory, to);
+        if (failure < 0) return failure;
+      } else if (ciphered) {
+        const failure = yield* this.#decrypted(io, there, memory, at + done);
         if (failure < 0) return failure;
       } else if (kind === ZERO) {
         pieces += this.#zero(io, memory, at + done, there.length);
@@ -150,6 +157,42 @@ export class Reader {
     if (memory === 0) io.zeroBytes(at, length);
     else zeroMemory(memory + at, length);
     return memory === 0 ? 1 : 0;
+  }
+
+  /** Sectors have to be decrypted on the way. */
+  *#decrypted(
+    io: Io,
+    from: { host: number; length: number; layer: Layer | undefined },
+    memory: number,
+    at: number,
+  ): Coroutine {
+    const { layer, length } = from;
+    const workspace = yield* this.#workspaces.acquire();
+    workspace.key = -1;
+    try {
+      for (let done = 0; done < length; done += this.#clusterSizeMax) {
+        const host = from.host + done;
+        const count = Math.min(this.#clusterSizeMax, length - done);
+        const there = Math.max(0, Math.min(count, this.#ends[layer!.file]! - host));
+        if (there > 0) {
+          io.readMeta(layer!.file, host, workspace.address, there);
+          const failure = yield;
+          if (failure < 0) return failure;
+        }
+        // Not written yet; qemu decrypts these zeros as well.
+        workspace.bytes.fill(0, there, count);
+        layer!.cipher!.decrypt(workspace.bytes.subarray(0, count), host);
+        if (memory !== 0) copyMemory(memory + at + done, workspace.address, count);
+        else io.putBytes(at + done, workspace.address, count);
+        if (memory === 0) {
+          const put = yield;
+          if (put < 0) return put;
+        }
+      }
+      return 0;
+    } finally {
+      this.#workspaces.release(workspace);
+    }
   }
 
   *#readCompressed(

@@ -1,14 +1,16 @@
 /** The qcow2 target: its options, and an image as a disk. */
 
 import { resolve } from "node:path";
-import { type ImageFile, openImageFile } from "../../src/target/backing_file.ts";
+import { type ImageFile, openImageFile, openPlainFile } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
 import { parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
-import { INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from "./format.ts";
+import { CRYPT_LUKS, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from "./format.ts";
 import { ImageError } from "./header.ts";
+import { unlock } from "./luks.ts";
+import type { DiskCipher } from "./xts.ts";
 import { repairImage } from "./repair.ts";
 
 export interface Qcow2Config {
@@ -16,6 +18,8 @@ export interface Qcow2Config {
   read_only: boolean;
   /** Bytes of memory for tables. */
   cache_size: number;
+  /** Holds the passphrase of an encrypted image, and nothing else; "" for none. */
+  key_file: string;
 }
 
 const CACHE_DEFAULT = "8M";
@@ -23,6 +27,8 @@ const CACHE_DEFAULT = "8M";
 const CACHE_MIN = 256 << 10;
 const CACHE_MAX = 1 << 30;
 const PAGE = 4096;
+/** What cryptsetup takes of a key file, too. */
+const KEY_MAX = 8 << 20;
 
 export default defineTarget<Qcow2Config>({
   name: "qcow2",
@@ -41,6 +47,11 @@ export default defineTarget<Qcow2Config>({
       valueHint: "SIZE",
       description: `memory for tables (default ${CACHE_DEFAULT}iB)`,
     },
+    "key-file": {
+      type: "string",
+      valueHint: "FILE",
+      description: "the passphrase of an image encrypted with LUKS, every byte of FILE",
+    },
   },
   configure(values) {
     if (!values["file"]) throw new UsageError("-t qcow2 needs -f FILE");
@@ -52,6 +63,7 @@ export default defineTarget<Qcow2Config>({
       backing_file: resolve(String(values["file"])),
       read_only: values["read-only"] === true,
       cache_size: Math.ceil(size / PAGE) * PAGE,
+      key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
     };
   },
   open(config) {
@@ -63,6 +75,7 @@ export default defineTarget<Qcow2Config>({
         files.push(file);
         return new DescriptorFile(file.fd, path);
       });
+      cipherOf(config, chain); // a wrong key is found out here, not by the first READ
       if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
       return { disk: diskOf(config, chain, files), close };
     } catch (error) {
@@ -75,7 +88,8 @@ export default defineTarget<Qcow2Config>({
       config,
       disk.files.map((fd) => ({ fd })),
     );
-    const options = { readOnly: config.read_only, cacheSize: config.cache_size };
+    const cipher = cipherOf(config, chain);
+    const options = { readOnly: config.read_only, cacheSize: config.cache_size, cipher };
     return new Engine(chain, options, context);
   },
   tools: async () => (await import("./tools.ts")).qcow2Tools,
@@ -87,6 +101,31 @@ function chainOf(config: Qcow2Config, files: { fd: number }[]): ChainImage {
   return openChain(config.backing_file, config.read_only, (path) => {
     return new DescriptorFile(files[next++]!.fd, path);
   });
+}
+
+function cipherOf(config: Qcow2Config, chain: ChainImage): DiskCipher | undefined {
+  for (let image = chain.backing; image !== undefined; image = image.backing) {
+    if (image.header?.cryptMethod !== CRYPT_LUKS) continue;
+    throw new ImageError(image.path, "is encrypted: as a backing file it is not served");
+  }
+  const encrypted = chain.header!.cryptMethod === CRYPT_LUKS;
+  if (encrypted && config.key_file === "") {
+    throw new ImageError(chain.path, "is encrypted with LUKS", "--key-file opens it");
+  }
+  if (!encrypted && config.key_file !== "") {
+    throw new ImageError(chain.path, "is not encrypted", "leave out --key-file");
+  }
+  return encrypted ? unlock(chain.file, chain.header!, readKey(config.key_file)) : undefined;
+}
+
+function readKey(path: string): Uint8Array {
+  const file = openPlainFile(path);
+  try {
+    const bytes = new Uint8Array(KEY_MAX);
+    return bytes.subarray(0, new DescriptorFile(file.fd, path).read(bytes, 0));
+  } finally {
+    file.close();
+  }
 }
 
 /** Refuses what must not be changed as it is; true when the image had to be repaired first. */

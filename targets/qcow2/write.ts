@@ -3,7 +3,7 @@
 import { EIO } from "../../src/target/file_io.ts";
 import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../../src/target/target.ts";
 import type { Allocator, Release, Run } from "./allocate.ts";
-import type { Fill } from "./fill.ts";
+import { type Fill, NO_BYTES } from "./fill.ts";
 import { hostOf, type Links, ownedEntry } from "./link.ts";
 import type { RangeLocks } from "./locks.ts";
 import { DATA } from "./mapping.ts";
@@ -13,8 +13,6 @@ import { DIRTY, MISS, WRITING } from "./table_cache.ts";
 import { pinSlice, unpin } from "./table_io.ts";
 import type { Tables } from "./tables.ts";
 
-/** Instead of a position in the request: the bytes are zeros, which it does not carry. */
-export const NO_BYTES = -1;
 const SECTOR = 512;
 
 export interface WriteParts {
@@ -106,17 +104,25 @@ export class Writes {
 
   *#inPlace(io: Io, slot: number, guest: number, at: number, length: number): Coroutine {
     const { mapping, cache, dataFile } = this.#store;
+    const { fill } = this.#parts;
     let done = 0;
     let end = 0;
     for (let pieces = 0; done < length && pieces < PIECES_MAX; pieces++) {
       const kind = mapping.extentAt(slot, guest + done, length - done);
       if (kind !== DATA || !(mapping.owned || mapping.external)) break;
       const count = at === NO_BYTES ? Math.min(ZEROES_MAX, mapping.length) : mapping.length;
-      this.#putBytes(io, mapping.host, at, done, count);
-      end = Math.max(end, mapping.host + count);
+      const { host } = mapping;
+      end = Math.max(end, host + count);
       done += count;
+      if (fill.isCiphered) {
+        const from = at === NO_BYTES ? NO_BYTES : at + done - count;
+        const ciphered = yield* fill.ciphered(io, host, from, count);
+        if (ciphered < 0) return ciphered;
+        break; // what follows may have changed meanwhile
+      }
+      this.#putBytes(io, host, at, done - count, count);
     }
-    const failure = yield;
+    const failure = fill.isCiphered ? 0 : yield;
     if (failure < 0) return failure;
     this.#store.extend(dataFile, end);
     // The entry may be so new that the file does not have it yet.
@@ -203,6 +209,9 @@ export class Writes {
     if (at === NO_BYTES) {
       const zeroed = yield* this.#parts.fill.zeroes(io, host, end - guest);
       if (zeroed < 0) return zeroed;
+    } else if (this.#parts.fill.isCiphered) {
+      const ciphered = yield* this.#parts.fill.ciphered(io, host, at, end - guest);
+      if (ciphered < 0) return ciphered;
     } else this.#putBytes(io, host, at, 0, end - guest);
     // What lies between is a hole that reads zeros, once the file is as long as that.
     const short = reached < hostEnd && this.#store.end(dataFile) < hostEnd;

@@ -9,7 +9,8 @@ import * as q from "./format.ts";
 import { type Layer, loadTable } from "./read.ts";
 import { MISS } from "./table_cache.ts";
 import { unpin } from "./table_io.ts";
-import { NO_BYTES, type WriteParts, type Writes } from "./write.ts";
+import { NO_BYTES } from "./fill.ts";
+import { type WriteParts, type Writes } from "./write.ts";
 
 /** The guest has no use for it; it has to read zeros; and it has to keep its space as well. */
 export const DISCARD = 1;

@@ -99,7 +99,7 @@ testQemu("a dirty image has its refcounts counted anew before it is written to",
   // Ends without putting anything in order.
   Bun.spawnSync(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", "-c", "abort", path]);
   expect(headerOf(new Uint8Array(readFileSync(path))).incompatible & 1).toBe(1);
-  const config = { backing_file: path, cache_size: 1 << 20 };
+  const config = { backing_file: path, cache_size: 1 << 20, key_file: "" };
   target.open({ ...config, read_only: true }).close();
   expect(headerOf(new Uint8Array(readFileSync(path))).incompatible & 1).toBe(1);
   target.open({ ...config, read_only: false }).close();

@@ -16,6 +16,7 @@ import { DescriptorFile } from "../../../src/target/file_io.ts";
 import { OP_READ, OP_WRITE, ZEROES_MAX } from "../../../src/target/target.ts";
 import { openChain } from "../../../targets/qcow2/chain.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
+import { unlock } from "../../../targets/qcow2/luks.ts";
 
 export interface Request {
   op: number;
@@ -38,6 +39,8 @@ export interface RigOptions {
   depth?: number;
   cacheSize?: number;
   maxIoBytes?: number;
+  /** Of an encrypted image. */
+  passphrase?: string;
 }
 
 const ABORT = -19;
@@ -194,7 +197,13 @@ export class Rig {
       bytesAt(this.#commands.poison, maxIoBytes).fill(POISON);
       const log = (line: string): void => void this.log.push(line);
       const context = { runnable: this.#runnable, allocate, log };
-      this.engine = new Engine(chain, { readOnly, cacheSize }, context);
+      const key = options.passphrase;
+      const cipher = key && unlock(chain.file, chain.header!, Buffer.from(key));
+      this.engine = new Engine(
+        chain,
+        { readOnly, cacheSize, cipher: cipher || undefined },
+        context,
+      );
     } catch (error) {
       this.#free();
       throw error;
