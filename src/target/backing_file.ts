@@ -86,6 +86,32 @@ export function openPlainFile(path: string): { fd: number; close(): void } {
   return { fd, close: () => libc.close(fd) };
 }
 
+/** A second, direct descriptor of a file that is open and locked already. */
+export interface DirectFile {
+  fd: number;
+  memoryAlignment: number;
+  close(): void;
+}
+
+/** undefined where direct IO cannot be done, or not in whole pages. */
+export function openDirect(path: string, readOnly: boolean): DirectFile | undefined {
+  const kind = kindOf(path);
+  let fd: number;
+  try {
+    fd = libc.open(path, (readOnly ? libc.O_RDONLY : libc.O_RDWR) | libc.O_DIRECT);
+  } catch (error) {
+    if (error instanceof SysError && error.errno === EINVAL) return undefined;
+    throw error;
+  }
+  const alignment = directAlignment(fd, kind);
+  if (alignment > 0 && PAGE % alignment === 0) {
+    const least = memoryAlignment(fd, kind, fstatSync(fd));
+    return { fd, memoryAlignment: least, close: () => libc.close(fd) };
+  }
+  libc.close(fd);
+  return undefined;
+}
+
 function unlockAndClose(fd: number): void {
   unlockImage(fd);
   libc.close(fd);

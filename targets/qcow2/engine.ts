@@ -30,6 +30,8 @@ export interface EngineOptions {
   readOnly: boolean;
   /** Bytes for tables. */
   cacheSize: number;
+  /** The registered file that is the data file once more, for direct IO; undefined for none. */
+  directFile?: number | undefined;
   /** Of the image's own data, when it is encrypted. */
   cipher?: DiskCipher | undefined;
 }
@@ -60,6 +62,7 @@ export class Engine implements Handlers {
     this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
+    if (options.directFile !== undefined) mapping.directFile = options.directFile;
     this.#fast = new FastPath(
       options.cipher !== undefined,
       mapping,

@@ -50,12 +50,12 @@ export class FastPath {
   #read(io: Io): number {
     const count = this.#gather(io, false);
     if (count === 0) return SLOW;
-    const file = this.#mapping.dataFile;
     let at = 0;
     for (let piece = 0; piece < count; piece++) {
       const length = this.#lengths[piece]!;
-      if (this.#kinds[piece] === DATA) io.readFile(file, this.#hosts[piece]!, at, length);
-      else io.zeroBytes(at, length);
+      const host = this.#hosts[piece]!;
+      if (this.#kinds[piece] !== DATA) io.zeroBytes(at, length);
+      else io.readFile(this.#mapping.fileFor(host, at, length), host, at, length);
       at += length;
     }
     return QUEUED;
@@ -64,11 +64,12 @@ export class FastPath {
   #write(io: Io): number {
     const count = this.#gather(io, true);
     if (count === 0) return SLOW;
-    const file = this.#mapping.dataFile;
     let at = 0;
     for (let piece = 0; piece < count; piece++) {
-      io.writeFile(file, this.#hosts[piece]!, at, this.#lengths[piece]!, false);
-      at += this.#lengths[piece]!;
+      const length = this.#lengths[piece]!;
+      const host = this.#hosts[piece]!;
+      io.writeFile(this.#mapping.fileFor(host, at, length), host, at, length, false);
+      at += length;
     }
     return QUEUED;
   }

@@ -13,6 +13,8 @@ export const COMPRESSED = 4;
 /** An entry that cannot be right. */
 export const BAD = 5;
 
+const PAGE = 4096;
+
 /** How an image cuts its disk into clusters and tables; all derived from the header. */
 export interface Geometry {
   clusterBits: number;
@@ -39,6 +41,8 @@ export class Mapping {
   readonly file: number;
   /** And the one that has the data: the same, unless there is an external data file. */
   readonly dataFile: number;
+  /** The data file once more, for direct IO of whole pages; itself where there is none. */
+  directFile: number;
   readonly l1: DataView;
   readonly cache: TableCache;
   /** Answers of `extentAt`, beside the kind. */
@@ -73,6 +77,7 @@ export class Mapping {
     this.sliceEntries = this.sliceSize / this.entrySize;
     this.file = file;
     this.dataFile = dataFile;
+    this.directFile = dataFile;
     this.l1 = l1;
     this.cache = cache;
   }
@@ -188,6 +193,14 @@ export class Mapping {
       return offset === 0 ? true : offset === cluster * this.clusterSize;
     }
     return offset === 0 || (offset < this.dataEnd && !this.isForbidden(offset));
+  }
+
+  /**
+   * The file that a piece of data goes to. A page is moved directly as a whole or not at all, so
+   * it never is in two hands at once: direct IO does not wait for a page that is being filled.
+   */
+  fileFor(host: number, at: number, length: number): number {
+    return (host % PAGE) + (at % PAGE) + (length % PAGE) === 0 ? this.directFile : this.dataFile;
   }
 
   isForbidden(offset: number): boolean {

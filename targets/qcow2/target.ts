@@ -1,7 +1,13 @@
 /** The qcow2 target: its options, and an image as a disk. */
 
 import { resolve } from "node:path";
-import { type ImageFile, openImageFile, openPlainFile } from "../../src/target/backing_file.ts";
+import {
+  type DirectFile,
+  type ImageFile,
+  openDirect,
+  openImageFile,
+  openPlainFile,
+} from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
 import { parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
@@ -16,6 +22,7 @@ import { repairImage } from "./repair.ts";
 export interface Qcow2Config {
   backing_file: string;
   read_only: boolean;
+  buffered_io: boolean;
   /** Bytes of memory for tables. */
   cache_size: number;
   /** Holds the passphrase of an encrypted image, and nothing else; "" for none. */
@@ -42,6 +49,7 @@ export default defineTarget<Qcow2Config>({
       required: true,
     },
     "read-only": { type: "boolean", description: "open it read-only; the device is so too" },
+    "buffered-io": { type: "boolean", description: "go through the page cache, also with data" },
     "cache-size": {
       type: "string",
       valueHint: "SIZE",
@@ -62,13 +70,18 @@ export default defineTarget<Qcow2Config>({
     return {
       backing_file: resolve(String(values["file"])),
       read_only: values["read-only"] === true,
+      buffered_io: values["buffered-io"] === true,
       cache_size: Math.ceil(size / PAGE) * PAGE,
       key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
     };
   },
   open(config) {
     const files: ImageFile[] = [];
-    const close = (): void => files.forEach((file) => file.close());
+    let direct: DirectFile | undefined;
+    const close = (): void => {
+      direct?.close();
+      for (const file of files) file.close();
+    };
     try {
       let chain = openChain(config.backing_file, config.read_only, (path, readOnly) => {
         const file = openImageFile(path, readOnly);
@@ -77,7 +90,8 @@ export default defineTarget<Qcow2Config>({
       });
       cipherOf(config, chain); // a wrong key is found out here, not by the first READ
       if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
-      return { disk: diskOf(config, chain, files), close };
+      direct = directOf(config, chain);
+      return { disk: diskOf(config, chain, files, direct), close };
     } catch (error) {
       close();
       throw error;
@@ -89,8 +103,10 @@ export default defineTarget<Qcow2Config>({
       disk.files.map((fd) => ({ fd })),
     );
     const cipher = cipherOf(config, chain);
-    const options = { readOnly: config.read_only, cacheSize: config.cache_size, cipher };
-    return new Engine(chain, options, context);
+    // It is the last of the files, behind those of the chain.
+    const directFile = disk.report["direct_io"] === true ? disk.files.length : undefined;
+    const { read_only: readOnly, cache_size: cacheSize } = config;
+    return new Engine(chain, { readOnly, cacheSize, cipher, directFile }, context);
   },
   tools: async () => (await import("./tools.ts")).qcow2Tools,
 });
@@ -116,6 +132,13 @@ function cipherOf(config: Qcow2Config, chain: ChainImage): DiskCipher | undefine
     throw new ImageError(chain.path, "is not encrypted", "leave out --key-file");
   }
   return encrypted ? unlock(chain.file, chain.header!, readKey(config.key_file)) : undefined;
+}
+
+/** Data goes directly to where it stands; tables, and what is smaller than a page, do not. */
+function directOf(config: Qcow2Config, chain: ChainImage): DirectFile | undefined {
+  const { clusterSize, cryptMethod } = chain.header!;
+  if (config.buffered_io || clusterSize < PAGE || cryptMethod === CRYPT_LUKS) return undefined;
+  return openDirect(chain.dataFile?.path ?? chain.path, config.read_only);
 }
 
 function readKey(path: string): Uint8Array {
@@ -145,7 +168,12 @@ function makeWritable(chain: ChainImage): boolean {
   return true;
 }
 
-function diskOf(config: Qcow2Config, chain: ChainImage, files: ImageFile[]): Disk {
+function diskOf(
+  config: Qcow2Config,
+  chain: ChainImage,
+  files: ImageFile[],
+  direct: DirectFile | undefined,
+): Disk {
   const header = chain.header!;
   return {
     size: diskSize(chain),
@@ -153,17 +181,18 @@ function diskOf(config: Qcow2Config, chain: ChainImage, files: ImageFile[]): Dis
     physicalBits: 12,
     readOnly: config.read_only,
     rotational: files[0]!.rotational,
-    files: files.map((file) => file.fd),
+    files: [...files, ...(direct === undefined ? [] : [direct])].map((file) => file.fd),
     flush: !config.read_only,
     fua: !config.read_only,
     discardGranularity: config.read_only ? 0 : header.clusterSize,
     writeZeroes: !config.read_only,
     touchesBytes: true,
-    memoryAlignment: 1,
+    memoryAlignment: direct?.memoryAlignment ?? 1,
     threads: 1,
     report: {
       backing_file: config.backing_file,
       read_only: config.read_only,
+      direct_io: direct !== undefined,
       cluster_size: header.clusterSize,
       chain_length: chainLength(chain),
     },

@@ -135,9 +135,9 @@ export class Writes {
   }
 
   #putBytes(io: Io, host: number, at: number, done: number, length: number): void {
-    const file = this.#store.dataFile;
-    if (at === NO_BYTES) io.writeZeroes(file, host, length);
-    else io.writeFile(file, host, at + done, length, false);
+    const { mapping, dataFile } = this.#store;
+    if (at === NO_BYTES) io.writeZeroes(dataFile, host, length);
+    else io.writeFile(mapping.fileFor(host, at + done, length), host, at + done, length, false);
   }
 
   /** How far the way of the first cluster leads. */

@@ -83,7 +83,8 @@ function judge(path: string, shape: Shape, random: Random): void {
   readOnly.close();
   let killed = false;
   for (let rounds = 1 + random.int(2); rounds > 0; rounds--) {
-    const rig = new Rig(path, { depth, cacheSize: smallCache(depth) });
+    const direct = shape.clusterSize >= 4096 && random.chance(0.5);
+    const rig = new Rig(path, { direct, depth, cacheSize: smallCache(depth) });
     for (let batches = 2 + random.int(4); batches > 0; batches--)
       writeBatch(rig, shape, model, random);
     same(rig.read(0, model.length), model, "read what we wrote");

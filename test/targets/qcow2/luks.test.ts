@@ -53,7 +53,7 @@ test.skipIf(!hasQemu || long === undefined)(
 );
 
 function refusals(path: string): void {
-  const config = { backing_file: path, read_only: false, cache_size: 1 << 20 };
+  const config = { backing_file: path, read_only: false, cache_size: 1 << 20, buffered_io: false };
   expect(String(thrown(() => target.open({ ...config, key_file: "" })))).toContain(
     "encrypted with LUKS",
   );

@@ -135,7 +135,7 @@ class Story {
     this.#snapshots = snapshots.map(({ l1Offset }) => {
       return { l1Offset, contents: readAll(bytes, l1Offset) };
     });
-    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 3 + (8 << 20));
+    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 2 + (3 << 20));
     this.#platter.write(0, bytes);
     this.#platter.sync(this.#platter.time);
     this.#left = 20 + random.int(60);

@@ -10,7 +10,7 @@ import { Commands } from "../../../src/queue/commands.ts";
 import { CopyIo } from "../../../src/queue/io_copy.ts";
 import { KIND_COMMAND, type QueueIo, userMeta } from "../../../src/queue/io.ts";
 import { Loop } from "../../../src/queue/loop.ts";
-import { openImageFile } from "../../../src/target/backing_file.ts";
+import { openDirect, openImageFile } from "../../../src/target/backing_file.ts";
 import { bytesAt } from "../../../src/target/memory.ts";
 import { DescriptorFile } from "../../../src/target/file_io.ts";
 import { OP_READ, OP_WRITE, ZEROES_MAX } from "../../../src/target/target.ts";
@@ -39,6 +39,8 @@ export interface RigOptions {
   depth?: number;
   cacheSize?: number;
   maxIoBytes?: number;
+  /** Data by direct IO, where that can be done. */
+  direct?: boolean;
   /** Of an encrypted image. */
   passphrase?: string;
 }
@@ -178,6 +180,14 @@ export class Rig {
         return new DescriptorFile(fd, name);
       });
       this.size = chain.header!.size;
+      const direct = options.direct
+        ? openDirect(chain.dataFile?.path ?? path, readOnly)
+        : undefined;
+      if (direct !== undefined) {
+        this.#fds.push(direct.fd);
+        this.#closers.push(direct.close);
+      }
+      const directFile = direct === undefined ? undefined : this.#fds.length;
       const none = openSync("/dev/null", "r");
       this.#closers.push(() => closeSync(none));
       const ring = new InjectRing(depth * 10);
@@ -201,7 +211,7 @@ export class Rig {
       const cipher = key && unlock(chain.file, chain.header!, Buffer.from(key));
       this.engine = new Engine(
         chain,
-        { readOnly, cacheSize, cipher: cipher || undefined },
+        { readOnly, directFile, cacheSize, cipher: cipher || undefined },
         context,
       );
     } catch (error) {

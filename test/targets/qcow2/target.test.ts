@@ -21,7 +21,13 @@ function create(...options: string[]): string {
 }
 
 const configOf = (path: string, read_only = false) =>
-  ({ backing_file: path, read_only, cache_size: 1 << 20, key_file: "" }) as const;
+  ({
+    backing_file: path,
+    read_only,
+    cache_size: 1 << 20,
+    key_file: "",
+    buffered_io: false,
+  }) as const;
 
 function refusal(path: string, readOnly = false): string {
   const error = thrown(() => target.open(configOf(path, readOnly)));

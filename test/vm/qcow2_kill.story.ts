@@ -1,0 +1,56 @@
+// Goal: a server that is killed costs leaked clusters at the most, and nothing that was flushed.
+// Method: a writer notes each block that was acknowledged as durable, fio loads the disk beside it,
+// and the server is killed; qemu-img judges the image and reads the blocks back.
+
+import { expect } from "bun:test";
+import { raw, story, type Vm } from "./story.ts";
+
+const ROUNDS = 10;
+
+/** Writes blocks until it cannot, and notes each one that was acknowledged as durable. */
+const WRITER = `
+i=0
+while :; do
+  at=$(( (i * 7919 + ROUND * 31) % 16384 ))
+  printf '%08d-%08d-%4080s' ROUND $i x > /tmp/block
+  dd if=/tmp/block of=DISK bs=4096 count=1 seek=$at oflag=direct,dsync conv=notrunc status=none || exit
+  echo "$at ROUND $i" >> /tmp/log
+  i=$((i + 1))
+done`;
+
+story(
+  "killed ten times under load, an image leaks at worst and keeps what was flushed",
+  { timeout: 900 },
+  async (vm) => {
+    const image = `${vm.data}/k.qcow2`;
+    await vm.sh`qemu-img create -q -f qcow2 -o cluster_size=64k ${image} 256M && : > /tmp/log`;
+    for (let round = 1; round <= ROUNDS; round++) await killedRound(vm, image, round);
+    await vm.sh`ublk check --repair leaks ${image}`;
+    await vm.sh`qemu-img check -q ${image}`;
+  },
+);
+
+async function killedRound(vm: Vm, image: string, round: number): Promise<void> {
+  const id = await vm.add`-t qcow2 -f ${image}`;
+  const disk = `/dev/ublkb${id}`;
+  const script = WRITER.replaceAll("ROUND", String(round)).replaceAll("DISK", disk);
+  const writer = vm.start`sh -c ${script}`;
+  const load = "--rw=randwrite --bs=8k --iodepth=16 --ioengine=libaio --direct=1 --time_based";
+  const fio = vm.start`fio --name=l ${raw(load)} --offset=128M --size=100M --runtime=60 --filename=${disk}`;
+  await vm.sh`sleep ${(1 + (round % 4) * 0.5).toFixed(1)}`;
+  const [view] = JSON.parse(await vm.sh`ublk list -n ${id} --json`);
+  await vm.sh`kill -KILL ${view.ublksrv_pid}`;
+  await vm.becomes(id, "DEAD", 60_000);
+  await vm.sh`ublk del -n ${id}`;
+  await writer.wait();
+  await fio.wait();
+  const status = await vm.sh`qemu-img check ${image} > /tmp/check 2>&1; echo $?`;
+  expect(["0", "3"], await vm.sh`tail -n 20 /tmp/check`).toContain(status);
+  // The last that was acknowledged in each place is there.
+  await vm.sh`qemu-img convert -O raw ${image} ${image}.raw`;
+  await vm.sh`test -s /tmp/log && tac /tmp/log | awk '!seen[$1]++' | while read at round i; do
+      want=$(printf '%08d-%08d' $round $i)
+      got=$(dd if=${image}.raw bs=4096 skip=$at count=1 status=none | head -c 17)
+      if [ "$want" != "$got" ]; then echo "block $at: $got, not $want"; exit 1; fi
+    done`;
+}
