@@ -8,18 +8,20 @@ import { raw, story, type Vm } from "./story.ts";
 const ROUNDS = 20;
 const LOAD = "--rw=randrw --bs=4k --iodepth=64 --ioengine=libaio --direct=1 --time_based";
 
-type Ending = (vm: Vm, id: number, pid: string) => Promise<unknown>;
+type Ending = (id: number, pid: string) => Promise<unknown>;
 
-/** One device after the other, each loaded and ended, under a number of its own. */
-async function underLoad(vm: Vm, id: number, add: string, end: Ending): Promise<void> {
-  const image = `${vm.data}/${id}.img`;
+const SLOW = { timeout: 900 };
+
+async function underLoad(vm: Vm, add: string, end: Ending): Promise<void> {
+  const image = `${vm.data}/e.img`;
+  const id = 3;
   await vm.sh`truncate -s 256M ${image}`;
   for (let round = 1; round <= ROUNDS; round++) {
     await vm.sh`ublk add -n ${id} ${raw(add)} -f ${image}`;
     const fio = vm.start`fio --name=l ${raw(LOAD)} --runtime=60 --filename=/dev/ublkb${id}`;
     await busy(vm, id);
     const pid = await vm.sh`pgrep -f ${`"id":${id},`}`;
-    await end(vm, id, pid);
+    await end(id, pid);
     expect((await fio.wait()).status, `round ${round}: fio must notice`).not.toBe(0);
     await vm.sh`for left in /dev/ublk[bc]${id} /run/ublk/${id}.json /proc/${pid}; do
       if test -e $left; then echo $left; exit 1; fi; done`;
@@ -32,32 +34,22 @@ async function busy(vm: Vm, id: number): Promise<void> {
     sleep 0.05; done`;
 }
 
-const ENDINGS: [id: number, add: string, end: Ending][] = [
-  [10, "-t loop", async (vm, id) => expect(await vm.sh`ublk del -n ${id}`).toBe("")],
-  [
-    11,
-    "-t loop -q 2",
-    (vm, _, pid) => vm.sh`kill -TERM ${pid} && while test -e /proc/${pid}; do sleep 0.05; done`,
-  ],
-  [
-    12,
-    "-t loop -q 2",
-    async (vm, id, pid) => {
-      await vm.sh`kill -KILL ${pid}`;
-      await vm.becomes(id, "DEAD", 60_000);
-      expect(await vm.sh`ublk del -n ${id}`).toBe("");
-    },
-  ],
-];
+story("del under load ends the device and its daemon, twenty times", SLOW, (vm) =>
+  underLoad(vm, "-t loop", async (id) => expect(await vm.sh`ublk del -n ${id}`).toBe("")),
+);
 
-// Side by side, so that each kind of ending also happens while the others are under way.
-story(
-  "del, SIGTERM and kill -9 under load end cleanly, twenty times",
-  { timeout: 900 },
-  async (vm) => {
-    await Promise.all(ENDINGS.map(([id, add, end]) => underLoad(vm, id, add, end)));
-    expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
-  },
+story("SIGTERM under load deletes the device, twenty times", SLOW, (vm) =>
+  underLoad(vm, "-t loop -q 2", async (_, pid) => {
+    await vm.sh`kill -TERM ${pid} && while test -e /proc/${pid}; do sleep 0.05; done`;
+  }),
+);
+
+story("kill -9 under load leaves a dead device that del removes, twenty times", SLOW, (vm) =>
+  underLoad(vm, "-t loop -q 2", async (id, pid) => {
+    await vm.sh`kill -KILL ${pid}`;
+    await vm.becomes(id, "DEAD", 60_000);
+    expect(await vm.sh`ublk del -n ${id}`).toBe("");
+  }),
 );
 
 story(
