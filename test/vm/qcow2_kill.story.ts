@@ -13,7 +13,8 @@ i=0
 while :; do
   at=$(( (i * 7919 + ROUND * 31) % 16384 ))
   printf '%08d-%08d-%4080s' ROUND $i x > /tmp/block
-  dd if=/tmp/block of=DISK bs=4096 count=1 seek=$at oflag=direct,dsync conv=notrunc status=none || exit
+  dd if=/tmp/block of=DISK bs=4096 count=1 seek=$at oflag=direct,dsync \\
+    conv=notrunc,nocreat status=none || exit
   echo "$at ROUND $i" >> /tmp/log
   i=$((i + 1))
 done`;
@@ -36,8 +37,11 @@ async function killedRound(vm: Vm, image: string, round: number): Promise<void> 
   const script = WRITER.replaceAll("ROUND", String(round)).replaceAll("DISK", disk);
   const writer = vm.start`sh -c ${script}`;
   const load = "--rw=randwrite --bs=8k --iodepth=16 --ioengine=libaio --direct=1 --time_based";
-  const fio = vm.start`fio --name=l ${raw(load)} --offset=128M --size=100M --runtime=60 --filename=${disk}`;
-  await vm.sh`sleep ${(1 + (round % 4) * 0.5).toFixed(1)}`;
+  const where = `--offset=128M --size=100M --allow_file_create=0 --filename=${disk}`;
+  const fio = vm.start`fio --name=l ${raw(load)} ${raw(where)} --runtime=60`;
+  // Both are at work by then: a writer alone does not come that far.
+  await vm.sh`until [ "$(awk '{ print $5 }' /sys/block/ublkb${id}/stat)" -gt 400 ]; do
+    sleep 0.1; done; sleep 0.${round % 5}`;
   const [view] = JSON.parse(await vm.sh`ublk list -n ${id} --json`);
   await vm.sh`kill -KILL ${view.ublksrv_pid}`;
   await vm.becomes(id, "DEAD", 60_000);
