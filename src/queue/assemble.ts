@@ -2,6 +2,7 @@
 
 import { Arena, wordsAt } from "../../ffi/arena.ts";
 import { EINVAL, SysError } from "../../ffi/errno.ts";
+import type { Ring } from "../../ffi/io_uring.ts";
 import { KernelRing, QUEUE_RING_FLAGS } from "../../ffi/kernel_ring.ts";
 import { ZEROES_MAX } from "../target/target.ts";
 import { BatchQueue, FETCH_BUFFERS } from "./batch_queue.ts";
@@ -37,8 +38,20 @@ export interface ThreadShape {
   files: number[];
 }
 
+/** A ring that can be told of files and buffers: the kernel's, or a simulated one. */
+export interface ThreadRing extends Ring {
+  readonly entries: number;
+  registerFiles(files: readonly number[]): void;
+  registerSparseBuffers(count: number): void;
+  registerBufferRing(address: number, entries: number, group: number): void;
+  close(): void;
+}
+
+type MakeRing = (entries: number, pollUs: number) => ThreadRing;
+const kernelRing: MakeRing = (entries, pollUs) => new KernelRing(entries, QUEUE_RING_FLAGS, pollUs);
+
 export interface Assembly {
-  ring: KernelRing;
+  ring: ThreadRing;
   ios: QueueIo[];
   commands: Commands;
   /** Zeroed, page-aligned memory that goes with the thread; answers its address. */
@@ -46,7 +59,7 @@ export interface Assembly {
   free(): void;
 }
 
-export function assemble(shape: ThreadShape): Assembly {
+export function assemble(shape: ThreadShape, makeRing = kernelRing): Assembly {
   const arenas: Arena[] = [];
   const allocate = (length: number): number => {
     const arena = new Arena(length);
@@ -57,7 +70,7 @@ export function assemble(shape: ThreadShape): Assembly {
   const registers = shape.mode.endsWith("zero-copy");
   // A slot has one command at a time; with registered buffers, an unregistration beside it.
   const reserved = slots * (registers ? 2 : 1) + 2 * shape.queues.length;
-  const ring = new KernelRing(reserved * 2, QUEUE_RING_FLAGS, shape.pollUs);
+  const ring = makeRing(reserved * 2, shape.pollUs);
   if (ring.entries <= reserved) {
     const reason = `${slots} requests are too many for one thread`;
     const hint = "take a smaller --depth, or more --threads";
@@ -121,7 +134,7 @@ function makeIo(
 
 function makeCommands(
   shape: ThreadShape,
-  ring: KernelRing,
+  ring: ThreadRing,
   ios: QueueIo[],
   allocate: (length: number) => number,
 ): Commands {

@@ -1,6 +1,7 @@
 /** A simulated backing file: executes SQEs late, in any order, and not always well. */
 
 import { EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP } from "./errno.ts";
+import type { Pages } from "./buffers.ts";
 import type { Memory } from "./memory.ts";
 import { Platter } from "./platter.ts";
 import type { Random } from "./random.ts";
@@ -9,6 +10,8 @@ import type { Sqe } from "./sqe.ts";
 
 export const FSYNC = 3;
 export const FALLOCATE = 17;
+const READ_FIXED = 4;
+const WRITE_FIXED = 5;
 export const READ = 22;
 export const WRITE = 23;
 const DSYNC = 0x2;
@@ -93,7 +96,7 @@ export class SimDisk implements SimFile {
     if (this.#random.chance(again)) return -EAGAIN;
     if (this.#random.chance(interrupted)) return -EINTR;
     if (this.#random.chance(error)) return -EIO;
-    const moves = sqe.opcode === READ || sqe.opcode === WRITE;
+    const moves = isRead(sqe) || isWrite(sqe);
     if (!moves || (chosen === undefined && !this.#random.chance(short))) return undefined;
     const length = chosen ?? this.#shorter(sqe.length);
     return this.#execute({ sqe: { ...sqe, length }, time: 0 });
@@ -107,12 +110,15 @@ export class SimDisk implements SimFile {
   }
 
   #execute({ sqe, time }: Omit<Pending, "done">): number {
-    // IO priority, fixed buffers, personalities and attributes: nobody here means them.
-    if (sqe.ioprio || sqe.bufIndex || sqe.personality || sqe.fileIndex) return -EINVAL;
+    // IO priority, personalities and attributes: nobody here means them.
+    if (sqe.ioprio || sqe.personality || sqe.fileIndex) return -EINVAL;
+    if (sqe.bufIndex && sqe.pages === undefined) return -EINVAL;
     switch (sqe.opcode) {
       case READ:
+      case READ_FIXED:
         return hasAttributes(sqe) ? -EINVAL : this.#read(sqe);
       case WRITE:
+      case WRITE_FIXED:
         return hasAttributes(sqe) ? -EINVAL : this.#write(sqe);
       case FSYNC:
         return this.#sync(sqe, time);
@@ -125,14 +131,14 @@ export class SimDisk implements SimFile {
 
   #read(sqe: Sqe): number {
     const bytes = this.platter.read(sqe.offset, sqe.length);
-    this.#memory.destination(sqe.address, sqe.length).set(bytes);
+    destinationOf(sqe, this.#memory).set(bytes);
     return bytes.length;
   }
 
   #write(sqe: Sqe): number {
     if ((sqe.opFlags & ~DSYNC) !== 0 || sqe.length === 0) return -EINVAL;
     if (sqe.offset + sqe.length > this.platter.capacity) return -EINVAL;
-    this.platter.write(sqe.offset, this.#memory.source(sqe.address, sqe.length));
+    this.platter.write(sqe.offset, sourceOf(sqe, this.#memory));
     if (sqe.opFlags & DSYNC) this.platter.syncRange(sqe.offset, sqe.length);
     return sqe.length;
   }
@@ -165,15 +171,39 @@ export class SimZero implements SimFile {
   }
 
   submit(sqe: Sqe, done: Done): void {
-    if (sqe.opcode !== READ) throw new Error(`/dev/zero was sent opcode ${sqe.opcode}`);
-    this.#memory.destination(sqe.address, sqe.length).fill(0);
+    if (!isRead(sqe)) throw new Error(`/dev/zero was sent opcode ${sqe.opcode}`);
+    destinationOf(sqe, this.#memory).fill(0);
     done(sqe.length);
   }
 }
 
+const isRead = ({ opcode }: Sqe): boolean => opcode === READ || opcode === READ_FIXED;
+const isWrite = ({ opcode }: Sqe): boolean => opcode === WRITE || opcode === WRITE_FIXED;
+
+/** Where a read puts its bytes: the server's memory, or the pages of a request. */
+function destinationOf(sqe: Sqe, memory: Memory): Uint8Array {
+  if (sqe.pages === undefined) return memory.destination(sqe.address, sqe.length);
+  if (!sqe.pages.filled) throw new Error("read into the pages of a WRITE");
+  return inside(sqe.pages, sqe);
+}
+
+function sourceOf(sqe: Sqe, memory: Memory): Uint8Array {
+  if (sqe.pages === undefined) return memory.source(sqe.address, sqe.length);
+  if (sqe.pages.filled) throw new Error("wrote out the pages of a READ");
+  return inside(sqe.pages, sqe);
+}
+
+/** Of registered pages the address is a position in them. */
+function inside(pages: Pages, { address, length }: Sqe): Uint8Array {
+  const objection = pages.objection();
+  if (objection !== undefined) throw new Error(`touched registered pages: ${objection}`);
+  if (address + length > pages.bytes.length) throw new Error("went beyond registered pages");
+  return pages.bytes.subarray(address, address + length);
+}
+
 /** A write that has not been acknowledged is not durable yet, whatever it asked for. */
 function volatile(sqe: Sqe): Sqe {
-  return { ...sqe, opFlags: sqe.opcode === WRITE ? 0 : sqe.opFlags };
+  return { ...sqe, opFlags: isWrite(sqe) ? 0 : sqe.opFlags };
 }
 
 function hasAttributes(sqe: Sqe): boolean {

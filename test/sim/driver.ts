@@ -1,87 +1,66 @@
 /**
- * The driver's data plane in copy mode, as drivers/block/ublk_drv.c has it.
+ * The driver's data plane, as drivers/block/ublk_drv.c of Linux 7.2 has it.
  *
  * A tag goes round: FETCH arms it, a request takes it to the server, COMMIT_AND_FETCH ends the
  * request and arms it again. Whatever the server does out of turn is a broken rule.
  */
 
+import { BatchSide } from "./driver_batch.ts";
+import { copyData } from "./driver_data.ts";
+import { tagCommand } from "./driver_tag.ts";
 import { EINVAL, EIO, ENODEV } from "./errno.ts";
 import type { Memory } from "./memory.ts";
 import type { Random } from "./random.ts";
-import type { Cqe, Done, SimFile } from "./ring.ts";
+import type { Done, SimFile, SimRing } from "./ring.ts";
 import type { Sqe } from "./sqe.ts";
+import { hasData, READ, type Request, Tag, WRITE } from "./tags.ts";
 
 const IORING_OP_URING_CMD = 46;
-const FETCH_REQ = 0xc0107520;
-const COMMIT_AND_FETCH_REQ = 0xc0107521;
 const RES_OK = 0;
-const RES_ABORT = -ENODEV;
+const RES_NEED_GET_DATA = 1;
+export const RES_ABORT = -ENODEV;
+const F_NEED_REG_BUF = 1 << 17;
 const IOD_SIZE = 24;
 const SECTOR = 512;
-export const READ = 0;
-export const WRITE = 1;
-
-/** What the block layer asks for. */
-export interface Request {
-  op: number;
-  flags: number;
-  sector: number;
-  sectors: number;
-  /** The request's own pages, where it has data. */
-  bytes: Uint8Array;
-  /** Once, with 0 or -errno. */
-  ended(result: number): void;
-}
-
-interface Tag {
-  queueId: number;
-  tag: number;
-  state: "unknown" | "armed" | "server" | "aborted";
-  address: number;
-  done: Done | undefined;
-  request: Request | undefined;
-  /** The completion that took the request to the server. */
-  arrival: Cqe | undefined;
-  /** Bytes of the request that earlier rounds have done. */
-  progress: number;
-}
 
 export interface DriverOptions {
   queues: number;
   depth: number;
   maxIoBytes: number;
+  mode: "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zero-copy";
+  batch: boolean;
+  userCopy: boolean;
 }
 
 export class SimDriver implements SimFile {
-  /** What the server has mapped, by queue. */
-  readonly iods: Int32Array[];
-  readonly #views: DataView[];
-  readonly #tags: Tag[] = [];
-  readonly #waiting: { request: Request; progress: number }[] = [];
-  readonly #options: DriverOptions;
-  readonly #memory: Memory;
-  readonly #random: Random;
-  /** No request goes to the server any more. */
-  #canceling = false;
-  /** Tags whose command is to be aborted. */
-  #aborting: Tag[] = [];
+  readonly options: DriverOptions;
+  readonly memory: Memory;
+  readonly random: Random;
+  readonly tags: Tag[] = [];
   /** Answers every command with this -errno. */
   refusal = 0;
+  /** How often a registration fails, 0 … 1. */
+  registrationFails = 0;
+  /** No request goes to the server any more. */
+  canceling = false;
   /** Requests that reached the server, and commits that came back for them. */
   readonly count = { arrived: 0, committed: 0 };
+  readonly #iods: DataView[];
+  readonly #waiting: { request: Request; progress: number }[] = [];
+  readonly #batch: BatchSide | undefined;
+  /** Tags whose command is to be aborted. */
+  #aborting: Tag[] = [];
 
-  constructor(options: DriverOptions, memory: Memory, random: Random) {
-    this.#options = options;
-    this.#memory = memory;
-    this.#random = random;
-    this.iods = Array.from(
-      { length: options.queues },
-      () => new Int32Array(new ArrayBuffer(options.depth * IOD_SIZE)),
-    );
-    this.#views = this.iods.map((iods) => new DataView(iods.buffer));
+  /** `iods`: memory for the server to map, by queue. */
+  constructor(options: DriverOptions, iods: DataView[], memory: Memory, random: Random) {
+    this.options = options;
+    this.memory = memory;
+    this.random = random;
+    this.#iods = iods;
     for (let queueId = 0; queueId < options.queues; queueId++) {
-      for (let tag = 0; tag < options.depth; tag++) this.#tags.push(freshTag(queueId, tag));
+      for (let tag = 0; tag < options.depth; tag++) this.tags.push(new Tag(queueId, tag));
     }
+    this.#batch = options.batch ? new BatchSide(this) : undefined;
   }
 
   // What the block layer does.
@@ -92,26 +71,28 @@ export class SimDriver implements SimFile {
 
   /** STOP_DEV: the caller has seen every request end; each armed tag is aborted. */
   stop(): void {
-    if (this.#waiting.length > 0 || this.#tags.some((tag) => tag.state === "server")) {
+    if (this.#waiting.length > 0 || this.tags.some((tag) => tag.request !== undefined)) {
       throw new Error("the block layer stops a disk only when its requests have ended");
     }
     this.quiesce();
   }
 
-  /** QUIESCE_DEV: armed tags are aborted, those in the server's hands are left to it. */
+  /** QUIESCE_DEV: idle commands are aborted, what is in the server's hands is left to it. */
   quiesce(): void {
-    this.#canceling = true;
-    this.#aborting = this.#tags.filter((tag) => tag.state === "armed");
+    this.canceling = true;
+    if (this.#batch !== undefined) this.#batch.quiesce();
+    else this.#aborting = this.tags.filter((tag) => tag.free);
   }
 
   /** Each queue has a command that an abort would end: QUIESCE_DEV waits for that. */
   canQuiesce(): boolean {
-    const armed = new Set(this.#tags.filter((tag) => tag.state === "armed").map((t) => t.queueId));
-    return armed.size === this.#options.queues;
+    if (this.#batch !== undefined) return this.#batch.canQuiesce();
+    const free = new Set(this.tags.filter((tag) => tag.free).map(({ queueId }) => queueId));
+    return free.size === this.options.queues;
   }
 
   get live(): boolean {
-    return this.#tags.every((tag) => tag.state !== "unknown");
+    return this.tags.every((tag) => tag.state !== "unknown");
   }
 
   // What happens by and by.
@@ -119,17 +100,22 @@ export class SimDriver implements SimFile {
   /** How many things the driver could do next. */
   ready(): number {
     if (this.#aborting.length > 0) return 1;
-    if (this.#canceling) return 0;
-    return this.live && this.#waiting.length > 0 && this.#armed().length > 0 ? 1 : 0;
+    if (this.#batch !== undefined && this.#batch.ready()) return 1;
+    return this.#canDispatch() ? 1 : 0;
   }
 
   fire(): void {
-    if (this.#aborting.length > 0) this.#abort(this.#random.take(this.#aborting));
-    else this.#dispatch(this.#random.pick(this.#armed()), this.#waiting.shift()!);
+    if (this.#aborting.length > 0) return this.#abort(this.random.take(this.#aborting));
+    if (this.#batch?.ready() && !(this.#canDispatch() && this.random.chance(0.5))) {
+      return this.#batch.fire();
+    }
+    const free = this.tags.filter((tag) => tag.free);
+    this.#assign(this.random.pick(free));
   }
 
-  #armed(): Tag[] {
-    return this.#tags.filter((tag) => tag.state === "armed");
+  #canDispatch(): boolean {
+    if (this.canceling || this.#waiting.length === 0 || !this.live) return false;
+    return this.tags.some((tag) => tag.free);
   }
 
   #abort(tag: Tag): void {
@@ -137,109 +123,144 @@ export class SimDriver implements SimFile {
     tag.done!(RES_ABORT);
   }
 
-  #dispatch(tag: Tag, { request, progress }: { request: Request; progress: number }): void {
-    const hasData = request.op === READ || request.op === WRITE;
-    const left = request.sectors - progress / SECTOR;
-    if (hasData && left * SECTOR > this.#options.maxIoBytes) throw new Error("request too long");
-    const iod = this.#views[tag.queueId]!;
+  #assign(tag: Tag): void {
+    const { request, progress } = this.#waiting.shift()!;
+    tag.request = request;
+    tag.progress = progress;
+    if (this.#batch !== undefined) this.#batch.assigned(tag);
+    else this.#dispatch(tag);
+  }
+
+  #dispatch(tag: Tag): void {
+    if (this.options.mode === "get-data" && tag.request!.op === WRITE) {
+      this.describe(tag);
+      tag.state = "asking";
+      tag.arrival = tag.done!(RES_NEED_GET_DATA);
+      return;
+    }
+    this.deliver(tag);
+    tag.arrival = tag.done!(RES_OK);
+  }
+
+  /** The tag's request is the server's, its data where the mode has them; the caller says so. */
+  deliver(tag: Tag): void {
+    const { mode } = this.options;
+    this.describe(tag);
+    if (tag.request!.op === WRITE && (mode === "copy" || mode === "get-data")) {
+      this.memory.source(tag.address, tag.left.length).set(tag.left);
+    }
+    if (mode === "auto-zero-copy" && hasData(tag.request!)) this.#autoRegister(tag);
+    tag.state = "server";
+    this.count.arrived++;
+  }
+
+  /** Fills the tag's iod. */
+  describe(tag: Tag): void {
+    const request = tag.request!;
+    const left = request.sectors - tag.progress / SECTOR;
+    if (hasData(request) && left * SECTOR > this.options.maxIoBytes) throw new Error("too long");
+    const iod = this.#iods[tag.queueId]!;
     const at = tag.tag * IOD_SIZE;
     iod.setUint32(at, (request.op | request.flags) >>> 0, true);
     iod.setUint32(at + 4, left, true);
-    iod.setBigUint64(at + 8, BigInt(request.sector + progress / SECTOR), true);
+    iod.setBigUint64(at + 8, BigInt(request.sector + tag.progress / SECTOR), true);
     iod.setBigUint64(at + 16, BigInt(tag.address), true);
-    if (request.op === WRITE) {
-      const data = request.bytes.subarray(progress);
-      this.#memory.source(tag.address, data.length).set(data);
+  }
+
+  #autoRegister(tag: Tag): void {
+    if (this.random.chance(this.registrationFails)) {
+      if (!tag.autoFallback) throw new Error(`${tag.where}: no fallback was asked for`);
+      const iod = this.#iods[tag.queueId]!;
+      const at = tag.tag * IOD_SIZE;
+      iod.setUint32(at, (iod.getUint32(at, true) | F_NEED_REG_BUF) >>> 0, true);
+      return;
     }
-    tag.request = request;
-    tag.progress = progress;
-    tag.state = "server";
-    this.count.arrived++;
-    tag.arrival = tag.done!(RES_OK);
+    tag.ring!.buffers.put(
+      tag.autoIndex,
+      tag.pages(() => this.#endIfFree(tag)),
+    );
+    tag.autoRegistered = true;
   }
 
   // What the server does.
 
-  submit(sqe: Sqe, done: Done): void {
-    const queueId = sqe.command.getUint16(0, true);
-    const tagNumber = sqe.command.getUint16(2, true);
-    const result = sqe.command.getInt32(4, true);
-    const address = Number(sqe.command.getBigUint64(8, true));
-    const tag = this.#tags.find((one) => one.queueId === queueId && one.tag === tagNumber);
-    if (sqe.opcode !== IORING_OP_URING_CMD || sqe.pad !== 0 || tag === undefined) {
-      done(-EINVAL);
-      throw new Error(`the char device was sent opcode ${sqe.opcode} for tag ${tagNumber}`);
-    }
-    const where = `queue ${queueId} tag ${tagNumber}`;
+  submit(sqe: Sqe, done: Done, ring: SimRing): void {
     if (this.refusal < 0) done(this.refusal);
-    else if (sqe.cmdOp === FETCH_REQ) this.#fetch(tag, address, done, where);
-    else if (sqe.cmdOp === COMMIT_AND_FETCH_REQ) this.#commit(tag, address, result, done, where);
-    else throw new Error(`${where}: command 0x${sqe.cmdOp.toString(16)} is unknown`);
+    else if (sqe.opcode !== IORING_OP_URING_CMD) copyData(this, sqe, done);
+    else if (sqe.pad !== 0) done(-EINVAL);
+    else if (this.#batch !== undefined && this.#batch.submit(sqe, done, ring)) return;
+    else tagCommand(this, sqe, done, ring);
   }
 
-  #fetch(tag: Tag, address: number, done: Done, where: string): void {
-    if (tag.state !== "unknown") throw new Error(`${where}: fetched in state ${tag.state}`);
-    if (address === 0) throw new Error(`${where}: fetched without a buffer`);
-    this.#memory.allow(where, address, this.#options.maxIoBytes, () =>
-      tag.state === "server" ? undefined : `the tag is ${tag.state}`,
-    );
-    tag.address = address;
-    this.#arm(tag, done);
+  tag(queueId: number, tag: number): Tag {
+    const found = this.tags.find((one) => one.queueId === queueId && one.tag === tag);
+    if (found === undefined) throw new Error(`there is no queue ${queueId} tag ${tag}`);
+    return found;
   }
 
-  #commit(tag: Tag, address: number, result: number, done: Done, where: string): void {
-    const request = tag.request;
-    if (tag.state !== "server" || request === undefined) {
-      throw new Error(`${where}: committed in state ${tag.state}, without a request`);
+  /** The server gives a request back. */
+  commit(tag: Tag, result: number): void {
+    if (tag.state !== "server") {
+      throw new Error(`${tag.where}: committed in state ${tag.state}, without a request`);
     }
-    if (!tag.arrival!.reaped) throw new Error(`${where}: committed before it was reaped`);
-    if (address !== tag.address) throw new Error(`${where}: committed with another buffer`);
-    const left = request.bytes.length - tag.progress;
-    if (result < -4095 || result > left) throw new Error(`${where}: committed result ${result}`);
+    if (!tag.arrival!.reaped) throw new Error(`${tag.where}: committed before it was reaped`);
+    if (result < -4095 || result > tag.left.length) {
+      throw new Error(`${tag.where}: committed result ${result}`);
+    }
     this.count.committed++;
-    const { progress } = tag;
+    tag.state = "armed";
+    tag.committed = result;
+    if (tag.autoRegistered) {
+      tag.autoRegistered = false;
+      tag.ring!.buffers.remove(tag.autoIndex);
+    } else this.#endIfFree(tag);
+  }
+
+  /** A request ends when it is committed and no ring has its pages any more. */
+  #endIfFree(tag: Tag): void {
+    const { request, committed, progress } = tag;
+    if (committed === undefined || tag.registrations > 0) return;
     tag.request = undefined;
-    this.#arm(tag, done);
-    this.#end(tag, request, progress, result, where);
+    tag.committed = undefined;
+    this.#end(tag, request!, progress, committed);
   }
 
   /** As __ublk_complete_rq() does. */
-  #end(tag: Tag, request: Request, progress: number, result: number, where: string): void {
+  #end(tag: Tag, request: Request, progress: number, result: number): void {
     if (result === 0 && request.op === READ) return request.ended(-EIO);
     if (result < 0) return request.ended(result);
-    if (request.op !== READ && request.op !== WRITE) return request.ended(0);
-    if (result === 0 || result % SECTOR !== 0) throw new Error(`${where}: ${result} bytes done`);
-    if (request.op === READ) {
-      request.bytes.set(this.#memory.source(tag.address, result), progress);
+    if (!hasData(request)) return request.ended(0);
+    if (result === 0 || result % SECTOR !== 0) {
+      throw new Error(`${tag.where}: ${result} bytes done`);
+    }
+    const { mode } = this.options;
+    if (request.op === READ && (mode === "copy" || mode === "get-data")) {
+      request.bytes.set(this.memory.source(tag.address, result), progress);
     }
     const done = progress + result;
     if (done === request.bytes.length) request.ended(0);
     else this.#waiting.unshift({ request, progress: done });
   }
 
-  #arm(tag: Tag, done: Done): void {
-    tag.state = "armed";
-    tag.done = done;
+  /** The server registers a request's pages itself. */
+  register(tag: Tag, index: number, ring: SimRing): boolean {
+    if (tag.state !== "server" || !hasData(tag.request!)) {
+      throw new Error(`${tag.where}: registered in state ${tag.state}`);
+    }
+    if (this.random.chance(this.registrationFails)) return false;
+    ring.buffers.put(
+      index,
+      tag.pages(() => this.#endIfFree(tag)),
+    );
+    return true;
   }
 
   /** The server has let go of ring and device: what it has seen, it must have committed. */
   released(): void {
-    for (const tag of this.#tags) {
-      if (tag.state !== "server" || !tag.arrival!.reaped) continue;
-      throw new Error(`queue ${tag.queueId} tag ${tag.tag}: never committed`);
+    for (const tag of this.tags) {
+      const held = tag.state === "server" || tag.state === "asking";
+      if (held && tag.arrival!.reaped) throw new Error(`${tag.where}: never committed`);
+      if (tag.committed !== undefined) throw new Error(`${tag.where}: never unregistered`);
     }
   }
-}
-
-function freshTag(queueId: number, tag: number): Tag {
-  return {
-    queueId,
-    tag,
-    state: "unknown",
-    address: 0,
-    done: undefined,
-    request: undefined,
-    arrival: undefined,
-    progress: 0,
-  };
 }

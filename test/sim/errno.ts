@@ -6,6 +6,8 @@ export const {
   EINTR,
   EIO,
   EBADF,
+  ECANCELED,
+  ENOBUFS,
   EAGAIN,
   ENOMEM,
   EACCES,

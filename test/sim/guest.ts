@@ -1,6 +1,6 @@
 /** Whoever uses the device: random requests, and a model that judges what comes back. */
 
-import { READ, WRITE } from "./driver.ts";
+import { READ, WRITE } from "./tags.ts";
 import { POISON, SECTOR, type Source, type World } from "./world.ts";
 
 export const FLUSH = 2;

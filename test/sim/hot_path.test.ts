@@ -11,8 +11,9 @@ interface Heard {
 }
 
 /** Runs hot_path.ts with the collector's log switched on. */
-function listen(target: string): Heard {
-  const child = Bun.spawnSync([process.execPath, join(import.meta.dir, "hot_path.ts"), target], {
+function listen(target: string, mode: string): Heard {
+  const script = join(import.meta.dir, "hot_path.ts");
+  const child = Bun.spawnSync([process.execPath, script, target, mode], {
     env: { ...process.env, BUN_JSC_logGC: "1" },
   });
   const log = child.stderr.toString();
@@ -29,12 +30,18 @@ function listen(target: string): Heard {
 
 const SLACK = 200; // KiB, where one small object a request would be 16 MiB at the least
 
-test.each(["loop", "null"])("a million requests to the %s target allocate nothing", (target) => {
-  const { collections, grown } = listen(target);
+test.each([
+  ["loop", "copy"],
+  ["loop", "user-copy"],
+  ["loop", "zero-copy"],
+  ["loop", "auto-zero-copy"],
+  ["null", "copy"],
+])("a million requests to the %s target by %s allocate nothing", (target, mode) => {
+  const { collections, grown } = listen(target, mode);
   expect(collections).toBe(0);
   expect(grown).toBeLessThan(SLACK);
 });
 
 test("a target that allocates one object a request is found out", () => {
-  expect(listen("wasteful").collections).toBeGreaterThan(0);
+  expect(listen("wasteful", "copy").collections).toBeGreaterThan(0);
 });

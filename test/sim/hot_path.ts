@@ -1,16 +1,16 @@
 /** Serves a million requests in a process of its own, whose collector is being listened to. */
 
-import { Arena } from "../../ffi/arena.ts";
-import { TagCommands } from "../../src/queue/commands.ts";
+import { Arena, wordsAt } from "../../ffi/arena.ts";
+import { assemble, type ThreadShape } from "../../src/queue/assemble.ts";
 import type { QueueIo } from "../../src/queue/io.ts";
-import { CopyIo } from "../../src/queue/io_copy.ts";
 import { Loop } from "../../src/queue/loop.ts";
-import { type Handlers, type QueueContext, ZEROES_MAX } from "../../src/target/target.ts";
+import type { Handlers, QueueContext } from "../../src/target/target.ts";
 import { StillRing } from "./still_ring.ts";
 import { loopAt, nullDisk } from "./targets.ts";
 
 const DEPTH = 64;
 const IO_BYTES = 4096;
+const IOD_SIZE = 24;
 const WARM = 200_000;
 const COUNT = 1_000_000;
 
@@ -28,33 +28,28 @@ function wasteful(context: QueueContext): Handlers {
 }
 
 const TARGETS = { loop: loopAt(0), null: nullDisk, wasteful };
-const zeroes = new Arena(ZEROES_MAX);
-const buffers = new Arena(DEPTH * IO_BYTES);
+const iodsLength = DEPTH * IOD_SIZE;
+const iodsAddress = new Arena(iodsLength).address;
 
-function prepare(attach: (context: QueueContext) => Handlers, count: number): Loop {
-  const ring = new StillRing(DEPTH, count);
-  const shared = { ring, reserved: DEPTH, zeroes: zeroes.address, zeroFile: 2 };
-  const ios: QueueIo[] = [];
-  for (let tag = 0; tag < DEPTH; tag++) {
-    ios.push(new CopyIo(tag, 0, tag, shared, buffers.address + tag * IO_BYTES));
-  }
+function prepare(target: keyof typeof TARGETS, mode: ThreadShape["mode"], count: number): Loop {
+  const iods = wordsAt(iodsAddress, iodsLength);
+  const share = { queueId: 0, depth: DEPTH, firstTag: 0, tagStep: 1, iodsAddress, iodsLength };
+  const shape = {
+    ...{ mode, batch: false, userCopy: true, zeroCopyMin: 0, maxIoBytes: IO_BYTES, pollUs: 0 },
+    ...{ queues: [share], files: [0, 1, 2] },
+  };
+  const makeRing = (entries: number): StillRing => new StillRing(entries, iods, count);
+  const { ring, ios, commands, allocate } = assemble(shape, makeRing);
   const runnable: QueueIo[] = [];
-  const handlers = attach({ runnable, allocate: (length) => new Arena(length).address });
+  const handlers = TARGETS[target]({ runnable, allocate });
   const complain = (error: unknown): void => console.error(error);
-  const loop = new Loop(
-    ring,
-    ios,
-    new TagCommands(ring, ios, [ring.iods]),
-    handlers,
-    runnable,
-    complain,
-  );
-  return loop;
+  return new Loop(ring, ios, commands, handlers, runnable, complain);
 }
 
-const attach = TARGETS[process.argv[2] as keyof typeof TARGETS];
-prepare(attach, WARM).run();
-const loop = prepare(attach, COUNT);
+const target = process.argv[2] as keyof typeof TARGETS;
+const mode = process.argv[3] as ThreadShape["mode"];
+prepare(target, mode, WARM).run();
+const loop = prepare(target, mode, COUNT);
 Bun.gc(true);
 console.error("BEGIN");
 const result = loop.run();

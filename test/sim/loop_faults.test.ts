@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { FALLOCATE, FSYNC, WRITE as WRITE_SQE } from "./disk.ts";
-import { READ, WRITE } from "./driver.ts";
+import { READ, WRITE } from "./tags.ts";
 import { EAGAIN, EIO, ENOSPC } from "./errno.ts";
 import { FLUSH, FUA, NOUNMAP, WRITE_ZEROES } from "./guest.ts";
 import { loopAt } from "./targets.ts";

@@ -1,57 +1,62 @@
-/** The server's memory as the simulated kernel sees it: only what was registered may be touched. */
+/** The server's memory as the simulated kernel sees it. */
 
-import { Arena } from "../../ffi/arena.ts";
+import { readFileSync } from "node:fs";
 import { type Pointer, toArrayBuffer } from "bun:ffi";
 
 interface Region {
   name: string;
   address: number;
-  bytes: Uint8Array;
+  length: number;
   /** Why the kernel must not write there now; undefined when it may. */
   guard: () => string | undefined;
 }
 
+/** Everything that the process has mapped may be touched, but for what a guard stands before. */
 export class Memory {
-  readonly #regions: Region[] = [];
-  readonly #arenas: Arena[] = [];
+  readonly #guarded: Region[] = [];
+  #mapped: [from: number, to: number][] = [];
 
-  /** Mapped memory for the server, its bytes seen by the kernel. */
-  map(length: number): Arena {
-    const arena = new Arena(length);
-    this.#arenas.push(arena);
-    return arena;
-  }
-
-  allow(name: string, address: number, length: number, guard: Region["guard"]): void {
-    const bytes = new Uint8Array(toArrayBuffer(address as Pointer, 0, length));
-    this.#regions.push({ name, address, bytes, guard });
+  guard(name: string, address: number, length: number, guard: Region["guard"]): void {
+    this.#guarded.push({ name, address, length, guard });
   }
 
   /** Bytes that the kernel copies from. */
   source(address: number, length: number): Uint8Array {
-    return this.#find(address, length).bytes;
+    if (length === 0) return new Uint8Array(0);
+    if (!this.#isMapped(address, length)) {
+      this.#mapped = mappings();
+      if (!this.#isMapped(address, length)) {
+        throw new Error(`${length} bytes at 0x${address.toString(16)} are not the server's`);
+      }
+    }
+    return new Uint8Array(toArrayBuffer(address as Pointer, 0, length));
   }
 
   /** Bytes that the kernel copies to. */
   destination(address: number, length: number): Uint8Array {
-    const { region, bytes } = this.#find(address, length);
-    const objection = region.guard();
-    if (objection !== undefined) throw new Error(`wrote to ${region.name}: ${objection}`);
-    return bytes;
-  }
-
-  #find(address: number, length: number): { region: Region; bytes: Uint8Array } {
-    for (const region of this.#regions) {
-      const at = address - region.address;
-      if (at < 0 || at + length > region.bytes.length) continue;
-      return { region, bytes: region.bytes.subarray(at, at + length) };
+    for (const region of this.#guarded) {
+      const apart = address >= region.address + region.length || address + length <= region.address;
+      const objection = apart ? undefined : region.guard();
+      if (objection !== undefined) throw new Error(`wrote to ${region.name}: ${objection}`);
     }
-    throw new Error(`${length} bytes at 0x${address.toString(16)} are not the server's`);
+    return this.source(address, length);
   }
 
-  free(): void {
-    this.#regions.length = 0;
-    for (const arena of this.#arenas) arena.free();
-    this.#arenas.length = 0;
+  #isMapped(address: number, length: number): boolean {
+    return this.#mapped.some(([from, to]) => address >= from && address + length <= to);
   }
+}
+
+/** What this process can read and write, neighbours joined. */
+function mappings(): [from: number, to: number][] {
+  const found: [number, number][] = [];
+  for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
+    const match = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line);
+    if (match === null) continue;
+    const [from, to] = [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
+    const last = found.at(-1);
+    if (last !== undefined && last[1] === from) last[1] = to;
+    else found.push([from, to]);
+  }
+  return found;
 }

@@ -1,7 +1,7 @@
 /** The null target: reads are zeros, also on a tag whose buffer has just carried a write. */
 
 import { expect } from "bun:test";
-import { READ, WRITE } from "./driver.ts";
+import { READ, WRITE } from "./tags.ts";
 import { story } from "./seeds.ts";
 import { nullDisk } from "./targets.ts";
 import { type Asked, KiB, SECTOR, World } from "./world.ts";

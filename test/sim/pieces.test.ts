@@ -11,7 +11,7 @@ const PATH = import.meta.path;
 const SIZE = 256 * KiB;
 
 function tell(seed: number, handlers: Handlers, error: number): World {
-  const world = new World({ seed, attach: () => handlers, fileSize: SIZE, sqesPerSlot: 16 });
+  const world = new World({ seed, attach: () => handlers, fileSize: SIZE });
   Object.assign(world.disk.faults, {
     short: 0.2,
     again: 0.1,

@@ -2,12 +2,12 @@
 
 import { expect, test } from "bun:test";
 import { PIECES_MAX } from "../../src/target/target.ts";
-import { READ } from "./driver.ts";
-import { EAGAIN, EBUSY, EINTR } from "./errno.ts";
+import { READ } from "./tags.ts";
+import { EAGAIN, EBUSY } from "./errno.ts";
 import { Guest } from "./guest.ts";
 import { inPieces } from "./pieces.ts";
 import { Random } from "./random.ts";
-import type { Intake } from "./ring.ts";
+import { type Intake, reluctant } from "./ring.ts";
 import { story } from "./seeds.ts";
 import { nullDisk } from "./targets.ts";
 import { KiB, World } from "./world.ts";
@@ -15,14 +15,6 @@ import { KiB, World } from "./world.ts";
 const PATH = import.meta.path;
 const SIZE = 256 * KiB;
 const attach = () => inPieces();
-
-/** Takes nothing, something or all; says now and then that it is busy. */
-function reluctant(random: Random): Intake {
-  return (queued) => {
-    if (random.chance(0.2)) return -random.pick([EAGAIN, EBUSY, EINTR]);
-    return random.chance(0.5) ? queued : random.int(queued + 1);
-  };
-}
 
 story("no commit is lost, however full the queue and however slow the kernel", PATH, (seed) => {
   const intake = reluctant(new Random(seed));

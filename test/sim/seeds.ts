@@ -3,19 +3,24 @@
 import { test } from "bun:test";
 import { relative } from "node:path";
 
-const SMOKE = 10;
+const SMOKE = 6;
 const MS_PER_SEED = 1000;
 
-function seeds(): number[] {
+function seeds(smoke: number): number[] {
   const one = process.env["UBLK_SEED"];
   if (one !== undefined) return [Number(one)];
-  const count = Number(process.env["UBLK_SEEDS"] ?? SMOKE);
+  const count = Number(process.env["UBLK_SEEDS"] ?? smoke);
   return Array.from({ length: count }, (_, index) => index + 1);
 }
 
 /** `path` is the test file's own: import.meta.path. */
-export function story(name: string, path: string, tell: (seed: number) => void): void {
-  const all = seeds();
+export function story(
+  name: string,
+  path: string,
+  tell: (seed: number) => void,
+  smoke = SMOKE,
+): void {
+  const all = seeds(smoke);
   test(
     name,
     () => {

@@ -1,5 +1,7 @@
 /** A submission as the kernel reads it: struct io_uring_sqe of include/uapi/linux/io_uring.h. */
 
+import type { Pages } from "./buffers.ts";
+
 export interface Sqe {
   opcode: number;
   flags: number;
@@ -18,6 +20,8 @@ export interface Sqe {
   /** cmd_op and __pad1 share a place with the offset. */
   cmdOp: number;
   pad: number;
+  /** Of READ_FIXED and WRITE_FIXED, once the ring has looked. */
+  pages: Pages | undefined;
   /** The command area; of a read or write, its attributes. */
   command: DataView;
 }
@@ -45,6 +49,7 @@ export function readSqe(words: Int32Array, first: number): Sqe {
     bufIndex: view.getUint16(40, true),
     personality: view.getUint16(42, true),
     fileIndex: view.getUint32(44, true),
+    pages: undefined,
     command: new DataView(command.buffer),
   };
 }

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { SysError } from "../../ffi/errno.ts";
 import { DATA_FILE, type Handlers, QUEUED, SLOW } from "../../src/target/target.ts";
-import { READ } from "./driver.ts";
+import { READ } from "./tags.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "./errno.ts";
 import { KiB, SECTOR, World } from "./world.ts";
 

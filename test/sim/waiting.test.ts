@@ -9,7 +9,7 @@ import {
   WaitList,
 } from "../../src/target/target.ts";
 import { READ as READ_SQE } from "./disk.ts";
-import { READ } from "./driver.ts";
+import { READ } from "./tags.ts";
 import { EIO } from "./errno.ts";
 import { story } from "./seeds.ts";
 import { KiB, POISON, SECTOR, World } from "./world.ts";

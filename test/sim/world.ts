@@ -1,30 +1,44 @@
 /** The server's queue thread, as production builds it, over a simulated ring, driver and disk. */
 
-import { CopyIo } from "../../src/queue/io_copy.ts";
+import { Arena } from "../../ffi/arena.ts";
+import { type Assembly, assemble, type ThreadShape } from "../../src/queue/assemble.ts";
 import type { QueueIo } from "../../src/queue/io.ts";
 import { Loop } from "../../src/queue/loop.ts";
-import { TagCommands } from "../../src/queue/commands.ts";
-import { type Handlers, type QueueContext, ZEROES_MAX } from "../../src/target/target.ts";
+import type { Handlers, QueueContext } from "../../src/target/target.ts";
 import { SimDisk, SimZero } from "./disk.ts";
-import { READ, type Request, SimDriver, WRITE } from "./driver.ts";
+import { SimDriver } from "./driver.ts";
 import { Memory } from "./memory.ts";
 import { Platter } from "./platter.ts";
 import { Random } from "./random.ts";
-import { type Intake, SimRing } from "./ring.ts";
+import { type Intake, type SimFile, SimRing } from "./ring.ts";
+import { hasData, type Request } from "./tags.ts";
+import { toArrayBuffer, type Pointer } from "bun:ffi";
 
 export const SECTOR = 512;
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
 
+/** How bytes and commands travel. */
+export interface Way {
+  mode: ThreadShape["mode"];
+  batch?: boolean;
+  /** Beside registered buffers; in mode user-copy it goes without saying. */
+  userCopy?: boolean;
+  zeroCopyMin?: number;
+  /** Each queue is dealt in so many parts, as to several threads. */
+  parts?: number;
+}
+
 export interface WorldOptions {
   seed: number;
   attach: (context: QueueContext) => Handlers;
+  way?: Way;
   queues?: number;
   depth?: number;
   maxIoBytes?: number;
   /** Bytes of the backing file. */
   fileSize?: number;
-  /** SQEs a slot, as in worker.ts. */
+  /** For targets that must not run out of SQEs: so many a slot, where production has fewer. */
   sqesPerSlot?: number;
   intake?: Intake;
 }
@@ -45,69 +59,85 @@ export interface Asked {
 /** Pages that nobody has filled show this. */
 export const POISON = 0xee;
 
-const ZEROES = Buffer.alloc(ZEROES_MAX);
+/** Far more than any story needs. */
+const STEPS_MAX = 100_000;
+
+const CHAR_FD = 100;
+const DISK_FD = 101;
+const ZERO_FD = 102;
+const IOD_SIZE = 24;
 
 export class World {
   readonly random: Random;
   readonly disk: SimDisk;
   readonly driver: SimDriver;
-  readonly ring: SimRing;
   readonly loop: Loop;
   /** What the loop complained of. */
   readonly complaints: unknown[] = [];
   /** Called when nothing can happen by itself; false when there is nothing to do either. */
   whenQuiet: () => boolean = () => this.stopOnce();
   readonly sources: Source[];
-  readonly #memory = new Memory();
-  readonly #zeroes: Uint8Array;
+  readonly ring: SimRing;
+  readonly #assembly: Assembly;
+  readonly #iods: Arena;
   #broken: unknown;
   #stopped = false;
+  #steps = 0;
 
   constructor(options: WorldOptions) {
     const { queues = 1, depth = 4, maxIoBytes = 64 * KiB, fileSize = MiB } = options;
+    const way = { ...DEFAULT_WAY, ...options.way };
+    const userCopy = way.userCopy || way.mode === "user-copy";
+    const memory = new Memory();
     this.random = new Random(options.seed);
-    this.disk = new SimDisk(new Platter(fileSize), this.#memory, this.random);
-    this.driver = new SimDriver({ queues, depth, maxIoBytes }, this.#memory, this.random);
+    this.disk = new SimDisk(new Platter(fileSize), memory, this.random);
+    this.#iods = new Arena(queues * depth * IOD_SIZE);
+    const iodsLength = depth * IOD_SIZE;
+    const iodsAt = (queueId: number): number => this.#iods.address + queueId * iodsLength;
+    const views = Array.from(
+      { length: queues },
+      (_, id) => new DataView(toArrayBuffer(iodsAt(id) as Pointer, 0, iodsLength)),
+    );
+    const how = { ...way, queues, depth, maxIoBytes, userCopy };
+    this.driver = new SimDriver(how, views, memory, this.random);
     this.sources = [this.driver, this.disk];
-    const slots = queues * depth;
-    const files = [this.driver, this.disk, new SimZero(this.#memory)];
-    const entries = slots * (options.sqesPerSlot ?? 2);
-    this.ring = new SimRing(entries, files, this, options.intake);
-    const zeroes = this.#memory.map(ZEROES_MAX);
-    this.#memory.allow("zeroes", zeroes.address, ZEROES_MAX, () => "they must stay zeros");
-    this.#zeroes = this.#memory.source(zeroes.address, ZEROES_MAX);
-    const buffers = this.#memory.map(slots * maxIoBytes);
-    const shared = { ring: this.ring, reserved: slots, zeroes: zeroes.address, zeroFile: 2 };
-    const ios: QueueIo[] = [];
-    for (let slot = 0; slot < slots; slot++) {
-      const queueId = Math.floor(slot / depth);
-      const address = buffers.address + slot * maxIoBytes;
-      ios.push(new CopyIo(slot, queueId, slot % depth, shared, address));
-    }
-    const commands = new TagCommands(this.ring, ios, this.driver.iods);
+    const open = new Map<number, SimFile>([
+      [CHAR_FD, this.driver],
+      [DISK_FD, this.disk],
+      [ZERO_FD, new SimZero(memory)],
+    ]);
+    const least = queues * depth * (options.sqesPerSlot ?? 0);
+    const intake = options.intake ?? ((queued: number): number => queued);
+    const makeRing = (entries: number): SimRing =>
+      new SimRing(Math.max(entries, least), open, memory, this, intake);
+    const shares = views.flatMap((_, queueId) =>
+      Array.from({ length: Math.min(way.parts, depth) }, (__, firstTag) => ({
+        ...{ queueId, depth, firstTag, tagStep: Math.min(way.parts, depth) },
+        ...{ iodsAddress: iodsAt(queueId), iodsLength },
+      })),
+    );
+    const files = [CHAR_FD, DISK_FD, ZERO_FD];
+    const shape = { ...way, userCopy, maxIoBytes, pollUs: 0, queues: shares, files };
+    this.#assembly = assemble(shape, makeRing);
+    const { ios, commands, allocate } = this.#assembly;
+    this.ring = this.#assembly.ring as SimRing;
     const complain = (error: unknown): void => void this.complaints.push(error);
     const runnable: QueueIo[] = [];
-    const handlers = options.attach({ runnable, allocate: (length) => this.#allocate(length) });
+    const handlers = options.attach({ runnable, allocate });
     this.loop = new Loop(this.ring, ios, commands, handlers, runnable, complain);
   }
 
-  /** Memory of a target, which the kernel may read and fill at any time. */
-  #allocate(length: number): number {
-    const { address } = this.#memory.map(length);
-    this.#memory.allow("the target's memory", address, length, () => undefined);
-    return address;
-  }
-
   ask(request: Omit<Request, "bytes" | "ended"> & { bytes?: Uint8Array }): Asked {
-    const hasData = request.op === READ || request.op === WRITE;
-    const length = hasData ? request.sectors * SECTOR : 0;
-    const bytes = request.bytes ?? new Uint8Array(length).fill(POISON);
-    const asked: Asked = { bytes, result: undefined };
     const ended = (result: number): void => {
       if (asked.result !== undefined) throw new Error("a request ended twice");
       asked.result = result;
     };
-    this.driver.queue({ ...request, bytes, ended });
+    const whole = { bytes: new Uint8Array(0), ...request, ended };
+    if (hasData(whole) && request.bytes === undefined) {
+      whole.bytes = new Uint8Array(request.sectors * SECTOR).fill(POISON);
+    }
+    const asked: Asked = { bytes: whole.bytes, result: undefined };
+    this.driver.queue(whole);
     return asked;
   }
 
@@ -119,14 +149,16 @@ export class World {
       if (failure < 0) return failure; // what it owes now, the driver sees to
       if (this.ring.queued() > 0) throw new Error("commands were left behind");
       this.driver.released();
-      if (!ZEROES.equals(this.#zeroes)) throw new Error("the zeroes were written to");
       return failure;
     } finally {
-      this.#memory.free();
+      this.ring.close();
+      this.#assembly.free();
+      this.#iods.free();
     }
   }
 
   step(): boolean {
+    if (++this.#steps > STEPS_MAX) throw new Error("things go on happening, and nothing ends");
     const ready = this.sources.filter((source) => source.ready() > 0);
     if (ready.length === 0) return this.whenQuiet();
     this.random.pick(ready).fire();
@@ -149,3 +181,7 @@ export class World {
     this.#broken ??= error;
   }
 }
+
+const DEFAULT_WAY: Required<Way> = {
+  ...{ mode: "copy", batch: false, userCopy: false, zeroCopyMin: 0, parts: 1 },
+};
