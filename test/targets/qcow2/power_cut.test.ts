@@ -113,6 +113,8 @@ class Story {
   readonly #seed: number;
   #engine: Engine | undefined;
   #left: number;
+  /** Clusters are let go of and used again, over and over. */
+  readonly #churns: boolean;
   #cutChance: number;
 
   constructor(seed: number) {
@@ -138,7 +140,8 @@ class Story {
     this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 2 + (3 << 20));
     this.#platter.write(0, bytes);
     this.#platter.sync(this.#platter.time);
-    this.#left = 20 + random.int(60);
+    this.#churns = random.chance(0.4);
+    this.#left = (this.#churns ? 80 : 20) + random.int(60);
     this.#cutChance = 0.4;
     this.#world = this.#makeWorld();
   }
@@ -183,9 +186,9 @@ class Story {
   #ask(): void {
     this.#left--;
     const random = this.#random;
-    const kind = random.int(12);
+    const kind = this.#churns ? random.pick([0, 1, 2, 3, 10, 10, 10, 11]) : random.int(12);
     if (kind < 2) return this.#flush();
-    const { offset, length } = this.#free(Math.min(128 * KiB, this.#shape.size));
+    const { offset, length } = this.#churns ? this.#wholeClusters() : this.#free();
     if (length === 0) return;
     const flags = random.chance(0.2) ? FLAG_FUA : 0;
     const op = kind < 8 ? OP_WRITE : kind < 10 ? OP_WRITE_ZEROES : OP_DISCARD;
@@ -255,9 +258,19 @@ class Story {
     this.#world.sources.push(watch);
   }
 
-  #free(most: number): { offset: number; length: number } {
+  #wholeClusters(): { offset: number; length: number } {
+    const { clusterSize, size } = this.#shape;
+    const offset = this.#random.int(size / clusterSize) * clusterSize;
+    return this.#unlessBusy({ offset, length: clusterSize });
+  }
+
+  #free(): { offset: number; length: number } {
     const found = chooseRange(this.#random, this.#shape);
-    const length = Math.min(found.length, most);
+    return this.#unlessBusy({ ...found, length: Math.min(found.length, 128 * KiB) });
+  }
+
+  #unlessBusy(found: { offset: number; length: number }): { offset: number; length: number } {
+    const { length } = found;
     const end = found.offset + length;
     const overlaps = this.#busy.some(
       (one) => found.offset < one.offset + one.length && one.offset < end,
