@@ -40,7 +40,7 @@ async function killedRound(vm: Vm, image: string, round: number): Promise<void> 
   const where = `--offset=128M --size=100M --allow_file_create=0 --filename=${disk}`;
   const fio = vm.start`fio --name=l ${raw(load)} ${raw(where)} --runtime=60`;
   // Both are at work by then: a writer alone does not come that far.
-  await vm.sh`until [ "$(awk '{ print $5 }' /sys/block/ublkb${id}/stat)" -gt 400 ]; do
+  await vm.sh`until [ "$(mawk '{ print $5 }' /sys/block/ublkb${id}/stat)" -gt 400 ]; do
     sleep 0.1; done; sleep 0.${round % 5}`;
   const [view] = JSON.parse(await vm.sh`ublk list -n ${id} --json`);
   await vm.sh`kill -KILL ${view.ublksrv_pid}`;
@@ -52,7 +52,7 @@ async function killedRound(vm: Vm, image: string, round: number): Promise<void> 
   expect(["0", "3"], await vm.sh`tail -n 20 /tmp/check`).toContain(status);
   // The last that was acknowledged in each place is there.
   await vm.sh`qemu-img convert -O raw ${image} ${image}.raw`;
-  await vm.sh`test -s /tmp/log && tac /tmp/log | awk '!seen[$1]++' | while read at round i; do
+  await vm.sh`test -s /tmp/log && tac /tmp/log | mawk '!seen[$1]++' | while read at round i; do
       want=$(printf '%08d-%08d' $round $i)
       got=$(dd if=${image}.raw bs=4096 skip=$at count=1 status=none | head -c 17)
       if [ "$want" != "$got" ]; then echo "block $at: $got, not $want"; exit 1; fi
