@@ -54,6 +54,8 @@ export class BenchGuest {
       await vm.write(KUBLK, await Bun.file(this.kublk.program).bytes());
       await vm.sh`chmod +x ${KUBLK}`;
     }
+    // The first who starts would be the one who reads programs from the disk.
+    await vm.sh`ublk add -t null > /dev/null && ublk del -a; fio --version; losetup --version`;
     await vm.sh`modprobe loop; mkdir -p ${TMPFS} && mount -t tmpfs bench ${TMPFS}`;
     for (const file of this.#files) {
       // Written, not only made large: first writes to a hole would be another measurement.

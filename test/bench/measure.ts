@@ -11,8 +11,8 @@ import { type Seconds, takeTurn, WARM_REQUESTS } from "./session.ts";
 import { chosen, type Contestant, IDLE, type IdleCase, nameOf, type Section } from "./table.ts";
 
 const WATCH_SECONDS = 10;
-/** A round may end so much later than planned; if it would be later, it is not begun. */
-const TOLERANCE = 1.1;
+/** So much longer it may take rather than lose a round; one that would end later is not begun. */
+const TOLERANCE = 1.25;
 
 export async function measureAll(options: Options, words: string[]): Promise<Raw> {
   const begin = performance.now();
@@ -59,7 +59,7 @@ function described(lengths: number[], { warm, ramp }: Seconds): string {
   const [least, most] = [Math.min(...lengths), Math.max(...lengths)].map((one) => one.toFixed(1));
   const run = least === most ? least : `${least}–${most}`;
   const warming = `${WARM_REQUESTS} requests or ${warm} s to warm up ours`;
-  return `${lengths.length}; ${warming}; ${ramp} s before and ${run} s of each run`;
+  return `${lengths.length}; ${warming}; ${ramp} s (more at depth 1) before each run of ${run} s`;
 }
 
 function chosenIdle({ quick, only }: Options): IdleCase[] {

@@ -2,7 +2,7 @@
 
 import type { Options } from "./options.ts";
 import type { Contestant, Section } from "./table.ts";
-import { type Seconds, SHORT_WARM_SECONDS } from "./session.ts";
+import { RAMPS_AT_DEPTH_1, type Seconds, SHORT_WARM_SECONDS } from "./session.ts";
 
 /** Seconds of wall time on an emulated machine, by experience. */
 const COST = {
@@ -18,9 +18,9 @@ const COST = {
 
 const LEAST_RUN = 0.6;
 const MOST_RUN = 10;
-const WARM = 8;
+const WARM = 15;
 /** A quiet machine has done the requests of a warm-up earlier. */
-const WARM_EXPECTED = 0.35;
+const WARM_EXPECTED = 0.2;
 const RAMP = 0.3;
 const QUICK: Seconds = { warm: 3, ramp: 0.3, run: 1 };
 
@@ -71,8 +71,12 @@ export function roundSeconds(sections: Section[], seconds: Seconds): number {
 
 function turnSeconds({ family, workloads }: Contestant, { warm, ramp, run }: Seconds): number {
   const warming = COST.fio + (family === "ublk" ? warm * WARM_EXPECTED : SHORT_WARM_SECONDS);
-  return COST.turn[family] + warming + (workloads?.length ?? 0) * (COST.fio + ramp + run);
+  const ids = workloads ?? [];
+  const ramps = ids.length + ids.filter(isDepth1).length * (RAMPS_AT_DEPTH_1 - 1);
+  return COST.turn[family] + warming + ramps * ramp + ids.length * (COST.fio + run);
 }
+
+const isDepth1 = (id: string) => id.endsWith("r1") || id.endsWith("w1");
 
 const cellsOf = (sections: Section[]) =>
   sections

@@ -17,6 +17,8 @@ export interface Seconds {
 
 /** Enough requests to warm up a JIT. */
 export const WARM_REQUESTS = 120_000;
+/** One request at a time is other work than the warm-up's, and slow to come by. */
+export const RAMPS_AT_DEPTH_1 = 4;
 /** What those without a JIT get to warm up: the emulator translates code too. */
 export const SHORT_WARM_SECONDS = 0.5;
 const TICK_MICROSECONDS = 10_000; // a USER_HZ
@@ -87,7 +89,8 @@ async function run(
   workload: Workload,
   seconds: Seconds,
 ): Promise<Partial<Cell>> {
-  const times = `--time_based --ramp_time=${ms(seconds.ramp)} --runtime=${ms(seconds.run)}`;
+  const ramp = seconds.ramp * (workload.depth === 1 ? RAMPS_AT_DEPTH_1 : 1);
+  const times = `--time_based --ramp_time=${ms(ramp)} --runtime=${ms(seconds.run)}`;
   const [command, probe] = [fio(running, workload, times), probing(running)];
   const text = await vm.sh`${raw(probe)} ${raw(command)}; echo; ${raw(probe)}`;
   const [before = "", rest = ""] = cut(text, text.indexOf("{"));
