@@ -24,6 +24,8 @@ export class Arena {
     const prot = libc.PROT_READ | libc.PROT_WRITE;
     const flags = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS;
     this.address = libc.mmap(this.length, prot, flags, -1, 0);
+    // A buffer is as large as the largest request and mostly untouched behind the first pages.
+    libc.adviseSmallPages(this.address, this.length);
   }
 
   free(): void {

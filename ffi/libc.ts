@@ -21,6 +21,7 @@ const { symbols: c } = openFirst(LIBRARIES, {
     returns: FFIType.i64_fast,
   },
   munmap: { args: [FFIType.u64, FFIType.u64], returns: FFIType.i32 },
+  madvise: { args: [FFIType.u64, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   mlockall: { args: [FFIType.i32], returns: FFIType.i32 },
   memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
   memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
@@ -117,6 +118,13 @@ export function mmap(
 
 export function munmap(address: number, length: number): void {
   check(c.munmap(address, length), "munmap");
+}
+
+const MADV_NOHUGEPAGE = 15;
+
+/** Pages are backed one by one. A kernel without huge pages answers EINVAL, which is as good. */
+export function adviseSmallPages(address: number, length: number): void {
+  c.madvise(address, length, MADV_NOHUGEPAGE);
 }
 
 export function memset(address: number, byte: number, length: number): void {

@@ -12,7 +12,7 @@ const OPTIONS: OptionTable = {
   all: { type: "boolean", alias: "a", description: "every ublk device, whoever serves it" },
 };
 
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 5000;
 
 export const delCommand = defineCommand({
   meta: { name: "del", description: "delete a device; its daemon has ended when this returns" },
