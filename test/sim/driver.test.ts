@@ -40,7 +40,8 @@ function fresh() {
   const sizes = { queues: 1, depth: 2, maxIoBytes: LENGTH };
   const views = [new DataView(iods.buffer)];
   const driver = new SimDriver({ ...how, ...sizes }, views, memory, new Random(1));
-  const surroundings = { step: () => false, check: () => {}, broke: () => {} };
+  const nothing = (): void => {};
+  const surroundings = { step: () => false, linger: nothing, check: nothing, broke: nothing };
   const ring = new SimRing(4, new Map(), memory, surroundings, (queued) => queued);
   const { address } = new Arena(2 * LENGTH);
   const cqes: Cqe[] = [];

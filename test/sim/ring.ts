@@ -41,6 +41,8 @@ export interface SimFile {
 export interface Surroundings {
   /** Lets one thing happen. False when nothing can: the server would sleep for ever. */
   step(): boolean;
+  /** Perhaps lets more happen before the server wakes up. */
+  linger(): void;
   /** Throws when a rule has been broken; the server's own `catch` must not hide it. */
   check(): void;
   broke(error: unknown): void;
@@ -136,6 +138,7 @@ export class SimRing implements ThreadRing {
       this.#turns = 0;
       if (!this.#world.step()) throw new Error("the server sleeps for ever: nothing can complete");
     }
+    this.#world.linger();
     this.#world.check();
     return 0;
   }

@@ -158,9 +158,17 @@ export class World {
   }
 
   step(): boolean {
+    return this.#fire() || this.whenQuiet();
+  }
+
+  linger(): void {
+    while (this.random.chance(0.5) && this.#fire());
+  }
+
+  #fire(): boolean {
     if (++this.#steps > STEPS_MAX) throw new Error("things go on happening, and nothing ends");
     const ready = this.sources.filter((source) => source.ready() > 0);
-    if (ready.length === 0) return this.whenQuiet();
+    if (ready.length === 0) return false;
     this.random.pick(ready).fire();
     return true;
   }
