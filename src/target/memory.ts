@@ -5,7 +5,7 @@ import { memcpy, memset } from "../../ffi/libc.ts";
 
 /** Wrapped bytes count as heap: for tables and small buffers, not for what requests carry. */
 export function bytesAt(address: number, length: number): Uint8Array<ArrayBuffer> {
-  const words = wordsAt(address, length);
+  const words = wordsAt(address, Math.ceil(length / 4) * 4);
   return new Uint8Array(words.buffer as ArrayBuffer, words.byteOffset, length);
 }
 
