@@ -1,16 +1,25 @@
 /** ffi/kernel_ring.ts on this machine's own io_uring. */
 
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
 import { Arena, wordsAt } from "../../ffi/arena.ts";
 import { SysError } from "../../ffi/errno.ts";
-import { IORING_OP_READ, prepRw, setUserData, SQE_WORDS } from "../../ffi/io_uring.ts";
+import {
+  IORING_OP_READ,
+  IORING_OP_READ_FIXED,
+  prepRw,
+  setUserData,
+  SQE_WORDS,
+} from "../../ffi/io_uring.ts";
 import { IORING_SETUP_SQE128, KernelRing } from "../../ffi/kernel_ring.ts";
 import * as libc from "../../ffi/libc.ts";
-import { thrown } from "../temp.ts";
+import { fileOf, tempFolder, thrown } from "../temp.ts";
 
-const { EBADF, EINVAL } = constants.errno;
+const { EBADF, EEXIST, EFAULT, EINVAL } = constants.errno;
+const SIZE = 16;
+const path = tempFolder();
+const file = fileOf(path("file"), SIZE);
 const buffer = new Arena(4096);
 const words = wordsAt(buffer.address, buffer.length);
 const UNKNOWN_FLAG = 1 << 30;
@@ -116,6 +125,62 @@ test("reserved places are left to those who may take them", () => {
 
 test("nothing queued is submitted at no cost", () => {
   withRing(4, counter(0), (ring) => expect(ring.submit()).toBe(0));
+});
+
+describe("a chain of two, the first silent when it succeeds, completes once", () => {
+  const LINK_SILENT = (1 << 2) | (1 << 6);
+  const NO_FILE = 9;
+
+  /** Reads 8 bytes, then 8 more; a file that is not registered makes a link fail. */
+  function chain(firstFile: number, firstLength: number, lastFile: number): [number, number][] {
+    let reaped: [number, number][] = [];
+    withRing(8, libc.open(file, libc.O_RDONLY), (ring) => {
+      const links = [
+        [firstFile, firstLength, LINK_SILENT],
+        [lastFile, 8, 0],
+      ] as const;
+      links.forEach(([fd, length, flags], slot) => {
+        const sqe = ring.nextSqe();
+        prepRw(ring.sqes, sqe, IORING_OP_READ, fd, 0, buffer.address, length, 0, 0, flags);
+        setUserData(ring.sqes, sqe, slot, 0x7ead);
+      });
+      expect(ring.submitAndWait()).toBe(0);
+      reaped = reap(ring);
+      expect(ring.waitFor(5)).toBe(false);
+    });
+    return reaped;
+  }
+
+  test.each([
+    ["both are done", [0, 8, 0], [[1, 8]]],
+    ["the first fails", [NO_FILE, 8, 0], [[0, -EBADF]]],
+    ["the first falls short", [0, 64, 0], [[0, SIZE]]],
+    ["the last fails", [0, 8, NO_FILE], [[1, -EBADF]]],
+  ] as const)("when %s", (_, [firstFile, firstLength, lastFile], completions) => {
+    expect(chain(firstFile, firstLength, lastFile)).toEqual(completions.map(([a, b]) => [a, b]));
+  });
+});
+
+test("a table of buffers is empty until somebody fills it", () => {
+  withRing(4, libc.open(file, libc.O_RDONLY), (ring) => {
+    ring.registerSparseBuffers(64);
+    const sqe = ring.nextSqe();
+    prepRw(ring.sqes, sqe, IORING_OP_READ_FIXED, 0, 0, 0, 8, 0, 63, 0);
+    setUserData(ring.sqes, sqe, 5, 0x7ead);
+    expect(ring.submitAndWait()).toBe(0);
+    expect(reap(ring)).toEqual([[5, -EFAULT]]);
+  });
+});
+
+test("buffers are given in groups, and one group once", () => {
+  const ring = new KernelRing(4);
+  const memory = new Arena(8192);
+  ring.registerBufferRing(memory.address, 4, 0);
+  ring.registerBufferRing(memory.address + 4096, 4, 1);
+  const error = thrown(() => ring.registerBufferRing(memory.address, 4, 1)) as SysError;
+  expect([error.op, error.errno]).toEqual(["io_uring_register PBUF_RING", EEXIST]);
+  ring.close();
+  memory.free();
 });
 
 test("SQEs of 128 bytes lie twice as far apart", () => {
