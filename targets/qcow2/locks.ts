@@ -1,4 +1,4 @@
-/** Who works on which guest clusters: one at a time on each, in the order in which they came. */
+/** Who works on which guest clusters: one at a time on each. */
 
 import { type Io, WaitList } from "../../src/target/target.ts";
 import type { Task } from "./workspace.ts";

@@ -20,7 +20,7 @@ import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
 
 const PATH = import.meta.path;
-const SMOKE = 12;
+const SMOKE = 8;
 const folder = memoryFolder();
 const testQemu = test.skipIf(!hasQemu);
 const seeds = Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1);

@@ -23,7 +23,7 @@ import { headerOf } from "./reference.ts";
 import { type Request, Rig } from "./rig.ts";
 
 const PATH = import.meta.path;
-const SMOKE = 8;
+const SMOKE = 3;
 const LIES_PER_IMAGE = 25;
 const MEMORY_MAX = 256 << 20;
 const SECONDS_MAX = 20;
