@@ -203,7 +203,7 @@ export interface TargetDef<Config> {
   configure(values: OptionValues): Config;
   /** Opens, locks and inspects, in the main thread. Throws SysError. */
   open(config: Config): OpenDisk;
-  /** In each Worker: wiring, no IO. */
+  /** In each Worker: wiring. May read what `open` has looked at, and writes nothing. */
   attach(config: Config, disk: Disk, context: QueueContext): Handlers;
   /** Of a target whose images have a format of their own. */
   tools?(): Promise<ImageTools>;
