@@ -33,7 +33,7 @@ const offered = (text: string): string[] =>
 
 /** Long options in the first column of the README's tables. */
 const documented = README.split("\n")
-  .filter((line) => /^\| `-/.test(line))
+  .filter((line) => line.startsWith("| `-"))
   .flatMap((line) => line.split("|")[1]!.match(LONG) ?? []);
 
 const helped = (await Promise.all(VERBS.map(help))).flatMap(offered);

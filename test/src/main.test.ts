@@ -40,6 +40,8 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     ["del -n x", "ublk del: -n 'x'", "ublk del --help"],
     ["list extra", "ublk list: unexpected word 'extra'", "ublk list --help"],
     ["set_affinity -n 0", "ublk set_affinity: say which device", "ublk set_affinity --help"],
+    ["info", "ublk info: which image?", "ublk info --help"],
+    ["info --bogus a", "ublk info: unknown option '--bogus'", "ublk info --help"],
     ["features --json", "ublk features: unknown option '--json'", "ublk features --help"],
   ])("'%s'", (line, message, way) => {
     const { code, out, err } = ublk(line);
@@ -48,6 +50,10 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     expect(lines[0]).toStartWith(message);
     expect(lines[1]).toBe(`       try: ${way}`);
   });
+});
+
+test("for check, as for qemu-img check, 1 means that it was not looked at", () => {
+  expect([ublk("check").code, ublk("check /nowhere/a.img").code]).toEqual([1, 1]);
 });
 
 describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is loaded here)", () => {
@@ -98,7 +104,7 @@ describe("help", () => {
   test.each(["--help", "-h", "help"])("'%s' names every verb", (line) => {
     const { code, out } = ublk(line);
     expect(code).toBe(0);
-    for (const verb of ["add", "del", "list", "set_affinity", "features"])
+    for (const verb of ["add", "del", "list", "set_affinity", "check", "info", "features"])
       expect(out).toContain(verb);
   });
 
