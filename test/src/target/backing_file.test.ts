@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -30,11 +31,22 @@ function facts(file: string, options: Partial<BackingOptions> = {}) {
 
 /** A refusal must not leave a descriptor behind. */
 function refusal(file: string, options: Partial<BackingOptions> = {}): SysError {
-  const before = readdirSync("/proc/self/fd").length;
+  const before = openNames().filter((name) => name === file).length;
   const error = thrown(() => openBackingFile(file, { ...DEFAULTS, ...options }));
-  expect(readdirSync("/proc/self/fd")).toHaveLength(before);
+  expect(openNames().filter((name) => name === file)).toHaveLength(before);
   if (!(error instanceof SysError)) throw error;
   return error;
+}
+
+/** What this process has open, by name. */
+function openNames(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
 }
 
 describe("a regular file", () => {
