@@ -40,15 +40,12 @@ function isText(path: string): boolean {
 
 const files = tree();
 
-test.each([...Object.entries(RULES), ["hot", hot] as [string, Rule]])(
-  "the tree: %s",
-  (_, rule) => {
-    const complaints = files.flatMap((file) =>
-      rule(file).map((complaint) => `${file.path}: ${complaint}`),
-    );
-    expect(complaints).toEqual([]);
-  },
-);
+test.each([...Object.entries(RULES), ["hot", hot] as [string, Rule]])("the tree: %s", (_, rule) => {
+  const complaints = files.flatMap((file) =>
+    rule(file).map((complaint) => `${file.path}: ${complaint}`),
+  );
+  expect(complaints).toEqual([]);
+});
 
 test("the tree is there to be looked at", () => {
   expect(files.length).toBeGreaterThan(100);
