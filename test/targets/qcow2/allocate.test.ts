@@ -1,12 +1,14 @@
 /** Refcount blocks and tables that fill up, and space that comes back. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { OP_DISCARD, OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
 import { memoryFolder } from "./folder.ts";
 import { check, contents, hasQemu, must } from "./qemu.ts";
 import { type Request, Rig } from "./rig.ts";
 
+// Other programs run, on a machine that may be busy.
+setDefaultTimeout(60_000);
 const folder = memoryFolder();
 const testQemu = test.skipIf(!hasQemu);
 const MiB = 1 << 20;

@@ -1,6 +1,6 @@
 /** `ublk check` sees what qemu-img check sees, and what it repairs is clean to both. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import {
   closeSync,
   fstatSync,
@@ -21,6 +21,8 @@ import { headerOf } from "./reference.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 8;
+// Other programs run, on a machine that may be busy.
+setDefaultTimeout(60_000);
 const folder = memoryFolder();
 const testQemu = test.skipIf(!hasQemu);
 const seeds = Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1);

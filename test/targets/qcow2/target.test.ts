@@ -1,6 +1,6 @@
 /** What is opened, what is refused and in which words, and who may share an image with us. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { SysError } from "../../../src/target/file_io.ts";
 import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/target.ts";
@@ -10,6 +10,8 @@ import { hasQemu, must, qemuIo, run } from "./qemu.ts";
 import { Rig } from "./rig.ts";
 import { thrown } from "../../temp.ts";
 
+// Other programs run, on a machine that may be busy.
+setDefaultTimeout(60_000);
 const folder = memoryFolder();
 const testQemu = test.skipIf(!hasQemu);
 let made = 0;
