@@ -7,10 +7,10 @@ import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
 import { raw, story, type Vm } from "./story.ts";
 
 const VERIFY = [
-  "--name=v --rw=randwrite --bsrange=512-512k --size=48M --iodepth=32 --ioengine=io_uring",
+  "--name=v --rw=randwrite --bsrange=512-512k --size=16M --iodepth=32 --ioengine=io_uring",
   "--direct=1 --fsync=64 --verify=crc32c --verify_fatal=1 --randseed=3",
 ].join(" ");
-const TRIM = "--name=t --rw=randtrim --bs=64k --offset=64M --size=32M --iodepth=4 --direct=1";
+const TRIM = "--name=t --rw=randtrim --bs=64k --offset=32M --size=32M --iodepth=4 --direct=1";
 
 interface Way {
   option: string;
@@ -44,7 +44,7 @@ const THREADED: Way[] = [
 for (const way of [...WAYS, ...BATCHED, ...THREADED]) {
   story(`data survives ${way.option}`, { features: way.needs, timeout: 400 }, async (vm) => {
     vm.patience = 300;
-    await vm.sh`truncate -s 128M ${vm.data}/m.img`;
+    await vm.sh`truncate -s 64M ${vm.data}/m.img`;
     for (const queues of way.option.includes("threads") ? [""] : ["-q 1", "-q 2"]) {
       const add = `-t loop -f ${vm.data}/m.img ${way.option} ${queues}`;
       const id = await vm.add`${raw(add)}`;
@@ -102,10 +102,9 @@ story(
   async (vm) => {
     const features = await vm.sh`ublk features`;
     for (const { option, needs } of [...WAYS, ...BATCHED]) {
-      const lacking = needs.filter((flag) => !offers(features, flag));
-      if (lacking.length === 0) continue;
+      if (needs.every((flag) => offers(features, flag))) continue;
       const result = await vm.run`ublk add -t null ${raw(option)}`;
-      expect(result.stderr, option).toContain(`lacks ${lacking[0]}`);
+      expect(result.stderr, option).toContain("this kernel's driver lacks UBLK_F_");
       expect(result.status, option).toBe(1);
     }
     for (const both of ["-g --usercopy", "-g -z", "-g -b", "--usercopy -z", "--mode copy -z"]) {
