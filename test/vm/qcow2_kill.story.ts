@@ -5,7 +5,8 @@
 import { expect } from "bun:test";
 import { raw, story, type Vm } from "./story.ts";
 
-const ROUNDS = 10;
+/** The long run is `UBLK_ROUNDS=10`: see test/RESULTS.md. */
+const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 4);
 
 /** Writes blocks until it cannot, and notes each one that was acknowledged as durable. */
 const WRITER = `
@@ -20,7 +21,7 @@ while :; do
 done`;
 
 story(
-  "killed ten times under load, an image leaks at worst and keeps what was flushed",
+  "killed again and again under load, an image leaks at worst and keeps what was flushed",
   { timeout: 900 },
   async (vm) => {
     const image = `${vm.data}/k.qcow2`;
