@@ -6,7 +6,7 @@ import { expect } from "bun:test";
 import { raw, story, type Vm } from "./story.ts";
 
 /** The long run is `UBLK_ROUNDS=20`: see test/RESULTS.md. */
-const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 6);
+const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 3);
 const LOAD = "--rw=randrw --bs=4k --iodepth=64 --ioengine=libaio --direct=1 --time_based";
 
 type Ending = (id: number, pid: string) => Promise<unknown>;
@@ -86,7 +86,7 @@ story("SIGINT ends a device in the foreground, and nothing of it is left", {}, a
 story("a device can be added while another one is deleted, again and again", {}, async (vm) => {
   await Promise.all(
     [0, 1, 2, 3].map(async (id) => {
-      for (let round = 0; round < 5; round++) {
+      for (let round = 0; round < ROUNDS; round++) {
         await vm.sh`ublk add -t null -n ${id} --size 1G && ublk del -n ${id}`;
       }
     }),

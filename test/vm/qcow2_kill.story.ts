@@ -6,7 +6,7 @@ import { expect } from "bun:test";
 import { raw, story, type Vm } from "./story.ts";
 
 /** The long run is `UBLK_ROUNDS=10`: see test/RESULTS.md. */
-const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 4);
+const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 2);
 
 /** Writes blocks until it cannot, and notes each one that was acknowledged as durable. */
 const WRITER = `
