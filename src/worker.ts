@@ -1,6 +1,7 @@
 /** THREAD entry: ring + ios + commands + handlers → Loop.run(). */
 
 import { errorFacts, SysError } from "../ffi/errno.ts";
+import { KernelRing } from "../ffi/kernel_ring.ts";
 import * as libc from "../ffi/libc.ts";
 import { targets } from "../targets/index.ts";
 import type { ThreadMessage, ThreadPlan } from "./control/threads.ts";
@@ -35,6 +36,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
   const loop = new Loop(ring, ios, commands, handlers, runnable, complain);
   say({ kind: "ready", tid: libc.gettid() });
   const failure = loop.run();
+  if (ring instanceof KernelRing) hearOut(ring);
   // After a failure requests may still be in flight: a target must not think that all is quiet.
   if (failure === 0) handlers.close?.();
   // The driver lets go of the device only when the ring is closed.
@@ -42,6 +44,19 @@ async function serve(plan: ThreadPlan): Promise<void> {
   free();
   if (failure < 0) throw new SysError({ op: "queue", errno: -failure, subject: plan.name });
 }
+
+/**
+ * Takes the aborts that are still coming. A ring that is closed while the driver goes through its
+ * tags makes the kernel complain (ublk_uring_cmd_cancel_fn in ublk_drv.c, seen on 7.2), and tags
+ * that were committed under QUIESCE_DEV are never aborted; so silence is what tells the end.
+ */
+function hearOut(ring: KernelRing): void {
+  while (ring.waitFor(SILENCE_MS)) {
+    for (let ready = ring.cqReady(); ready > 0; ready--) ring.cqAdvance();
+  }
+}
+
+const SILENCE_MS = 100;
 
 /** Name, CPUs, and the promise not to wait for IO when memory is short. */
 function settle(plan: ThreadPlan): void {
