@@ -5,7 +5,7 @@ import { parseSize, UsageError } from "../target/parse.ts";
 import type { OptionValues } from "../target/target.ts";
 import type { OptionTable, SwitchDef } from "./options.ts";
 
-/** Below this a copy is cheaper than two more commands: see test/bench/RESULTS.md. */
+/** A guess at where a copy becomes dearer than two more commands; nobody has measured it yet. */
 const ZERO_COPY_MIN = "64K";
 
 const COMP_IN_TASK: SwitchDef = {
