@@ -52,7 +52,6 @@ export const UBLKSRV_CMD_BUF_OFFSET = 0;
 export const UBLKSRV_IO_BUF_OFFSET = 0x80000000;
 export const UBLK_MAX_QUEUE_DEPTH = 4096;
 export const UBLK_MAX_NR_QUEUES = 4096;
-export const UBLK_IO_BUF_BITS = 25; // one request is 32 MiB at the most
 export const UBLK_TAG_OFF = 25;
 export const UBLK_QID_OFF = 41;
 
