@@ -29,8 +29,13 @@ export const CTRL = {
   UBLK_U_CMD_STOP_DEV: iowr(0x07),
   UBLK_U_CMD_SET_PARAMS: iowr(0x08),
   UBLK_U_CMD_GET_PARAMS: ior(0x09),
+  UBLK_U_CMD_START_USER_RECOVERY: iowr(0x10),
+  UBLK_U_CMD_END_USER_RECOVERY: iowr(0x11),
   UBLK_U_CMD_GET_DEV_INFO2: ior(0x12),
   UBLK_U_CMD_GET_FEATURES: ior(0x13),
+  UBLK_U_CMD_DEL_DEV_ASYNC: ior(0x14),
+  UBLK_U_CMD_QUIESCE_DEV: iowr(0x16),
+  UBLK_U_CMD_TRY_STOP_DEV: iowr(0x17),
 } as const;
 export type CtrlName = keyof typeof CTRL;
 

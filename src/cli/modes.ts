@@ -1,6 +1,6 @@
 /** The options of `add` that say how data and commands travel, and which of them exclude others. */
 
-import { type AskedFeatures, type Mode, MODES } from "../control/features.ts";
+import { type AskedFeatures, type Mode, MODES, type Recovery } from "../control/features.ts";
 import { parseSize, UsageError } from "../target/parse.ts";
 import type { OptionValues } from "../target/target.ts";
 import type { OptionTable, SwitchDef } from "./options.ts";
@@ -20,6 +20,33 @@ const GET_DATA: SwitchDef = {
   alias: "g",
   takesBit: true,
   description: "as --mode get-data: the driver copies a write when we ask for it",
+};
+
+const RECOVERY: SwitchDef = {
+  type: "boolean",
+  alias: "r",
+  takesBit: true,
+  description: "outlive the server: IO in flight fails when it dies, new IO waits for the next",
+};
+
+const REISSUE: SwitchDef = {
+  type: "boolean",
+  alias: "i",
+  takesBit: true,
+  description: "outlive the server, and IO in flight waits too",
+};
+
+const FAIL_IO: SwitchDef = {
+  type: "boolean",
+  alias: "e",
+  takesBit: true,
+  description: "outlive the server; all IO fails until the next (Linux 6.16)",
+};
+
+export const RECOVERY_OPTIONS: OptionTable = {
+  "user-recovery": RECOVERY,
+  "user-recovery-reissue": REISSUE,
+  "user-recovery-fail-io": FAIL_IO,
 };
 
 export const MODE_OPTIONS: OptionTable = {
@@ -47,6 +74,7 @@ export const MODE_OPTIONS: OptionTable = {
     description: "look for work this many microseconds before sleeping (default 0)",
   },
   "comp-in-task": COMP_IN_TASK,
+  ...RECOVERY_OPTIONS,
 };
 
 /** Options that each name a mode; a device has one. */
@@ -77,7 +105,22 @@ export function askedFeatures(values: OptionValues, splitQueues: boolean): Asked
   }
   const compInTask = values["comp-in-task"] !== false;
   const noPartScan = values["no-auto-part-scan"] === true;
-  return { mode, batch, compInTask, splitQueues, noPartScan };
+  const recovery = askedRecovery(values);
+  return { mode, batch, compInTask, splitQueues, noPartScan, recovery };
+}
+
+function askedRecovery(values: OptionValues): Recovery {
+  const [recovery, reissue, fail] = Object.keys(RECOVERY_OPTIONS).map((name) => values[name]);
+  if (reissue === true && fail === true) {
+    throw new UsageError("-i and -e exclude each other: IO without a server waits, or it fails");
+  }
+  const other = reissue === true ? "-i" : "-e";
+  if (recovery === false && (reissue === true || fail === true)) {
+    throw new UsageError(`-r 0 and ${other} exclude each other: ${other} is a kind of recovery`);
+  }
+  if (reissue === true) return "reissue";
+  if (fail === true) return "fail";
+  return recovery === true ? "wait" : "none";
 }
 
 function namedMode(values: OptionValues): AskedFeatures["mode"] {

@@ -8,6 +8,10 @@ export function flagBit(flag: FeatureFlag): bigint {
   return 1n << BigInt(FEATURES.findIndex((feature) => feature.flag === flag));
 }
 
+export function has(flags: bigint, flag: FeatureFlag): boolean {
+  return (flags & flagBit(flag)) !== 0n;
+}
+
 /** One word a set bit, in bit order; a bit that this version has no name for keeps its number. */
 export function flagWords(flags: bigint): string[] {
   const words: string[] = [];
@@ -30,6 +34,20 @@ const MODE_FLAGS: Record<Mode, FeatureFlag[]> = {
   "auto-zero-copy": ["UBLK_F_AUTO_BUF_REG", "UBLK_F_SUPPORT_ZERO_COPY"],
 };
 
+/**
+ * What becomes of IO when the server dies. In all of them but "none" another server can take over:
+ * what was in flight fails and what is new waits ("wait"), both wait ("reissue"), or both fail
+ * ("fail").
+ */
+export type Recovery = "none" | "wait" | "reissue" | "fail";
+
+const RECOVERY_FLAGS: Record<Recovery, FeatureFlag[]> = {
+  none: [],
+  wait: ["UBLK_F_USER_RECOVERY"],
+  reissue: ["UBLK_F_USER_RECOVERY", "UBLK_F_USER_RECOVERY_REISSUE"],
+  fail: ["UBLK_F_USER_RECOVERY", "UBLK_F_USER_RECOVERY_FAIL_IO"],
+};
+
 /** What the user asked for, as far as it becomes flags; plain data. */
 export interface AskedFeatures {
   /** "zero-copy-best": the better of the two zero copies that the kernel has. */
@@ -39,6 +57,7 @@ export interface AskedFeatures {
   /** More threads than queues: the tags of one queue have different servers. */
   splitQueues: boolean;
   noPartScan: boolean;
+  recovery: Recovery;
 }
 
 export interface Chosen {
@@ -53,20 +72,38 @@ export interface Chosen {
 export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chosen {
   const mode = chooseMode(asked.mode, offered, disk);
   const wanted: FeatureFlag[] = ["UBLK_F_CMD_IOCTL_ENCODE", ...MODE_FLAGS[mode]];
+  wanted.push(...recoveryFlags(asked.recovery, offered));
   // A target that must see bytes gets at them by user copy, beside the registered buffer.
   if (mode === "auto-zero-copy" && disk.touchesBytes) wanted.push("UBLK_F_USER_COPY");
   if (asked.batch) wanted.push("UBLK_F_BATCH_IO");
   if (asked.noPartScan) wanted.push("UBLK_F_NO_AUTO_PART_SCAN");
   if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
-  const lacking = wanted.filter((flag) => (offered & flagBit(flag)) === 0n);
+  const lacking = wanted.filter((flag) => !has(offered, flag));
   if (lacking.length > 0) throw notOffered(asked.batch ? `batch, ${mode}` : mode, lacking);
   if (asked.compInTask) wanted.push("UBLK_F_URING_CMD_COMP_IN_TASK");
   return { mode, flags: wanted.reduce((flags, flag) => flags | flagBit(flag), 0n) };
 }
 
+function recoveryFlags(recovery: Recovery, offered: bigint): FeatureFlag[] {
+  const flags = RECOVERY_FLAGS[recovery];
+  const lacking = flags.filter((flag) => !has(offered, flag));
+  if (lacking.length > 0) {
+    throw new SysError({
+      op: "choose recovery",
+      errno: EOPNOTSUPP,
+      subject: recovery,
+      reason: `this kernel's driver lacks ${lacking.join(", ")}`,
+      hint: "ublk features shows what it has; -r and -i need less than -e",
+    });
+  }
+  // It changes nothing until an upgrade makes use of it.
+  const quiesce = recovery !== "none" && has(offered, "UBLK_F_QUIESCE");
+  return quiesce ? [...flags, "UBLK_F_QUIESCE"] : flags;
+}
+
 /** Zero copy wins wherever data is real; a disk without files has nothing that it would save. */
 function chooseMode(asked: AskedFeatures["mode"], offered: bigint, disk: Disk): Mode {
-  const auto = (offered & flagBit("UBLK_F_AUTO_BUF_REG")) !== 0n;
+  const auto = has(offered, "UBLK_F_AUTO_BUF_REG");
   if (asked === "zero-copy-best") return auto ? "auto-zero-copy" : "zero-copy";
   if (asked !== "choose") return asked;
   return auto && disk.files.length > 0 ? "auto-zero-copy" : "copy";
@@ -84,9 +121,15 @@ function notOffered(what: string, lacking: FeatureFlag[]): SysError {
 
 /** The mode that a device's flags stand for, whoever made it. */
 export function modeOf(flags: bigint): Mode {
-  const has = (flag: FeatureFlag): boolean => (flags & flagBit(flag)) !== 0n;
-  if (has("UBLK_F_AUTO_BUF_REG")) return "auto-zero-copy";
-  if (has("UBLK_F_SUPPORT_ZERO_COPY")) return "zero-copy";
-  if (has("UBLK_F_USER_COPY")) return "user-copy";
-  return has("UBLK_F_NEED_GET_DATA") ? "get-data" : "copy";
+  if (has(flags, "UBLK_F_AUTO_BUF_REG")) return "auto-zero-copy";
+  if (has(flags, "UBLK_F_SUPPORT_ZERO_COPY")) return "zero-copy";
+  if (has(flags, "UBLK_F_USER_COPY")) return "user-copy";
+  return has(flags, "UBLK_F_NEED_GET_DATA") ? "get-data" : "copy";
+}
+
+/** What a device's flags say of the time after its server. */
+export function recoveryOf(flags: bigint): Recovery {
+  if (!has(flags, "UBLK_F_USER_RECOVERY")) return "none";
+  if (has(flags, "UBLK_F_USER_RECOVERY_FAIL_IO")) return "fail";
+  return has(flags, "UBLK_F_USER_RECOVERY_REISSUE") ? "reissue" : "wait";
 }

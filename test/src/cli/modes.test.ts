@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "../../../src/cli/modes.ts";
 import { parseOptions } from "../../../src/cli/options.ts";
-import { MODES } from "../../../src/control/features.ts";
+import { MODES, type Recovery } from "../../../src/control/features.ts";
 import { UsageError } from "../../../src/target/parse.ts";
 
 function asked(line: string, splitQueues = false) {
@@ -32,6 +32,23 @@ test("COMP_IN_TASK is asked for unless it is switched off", () => {
   expect(asked("-u 0").compInTask).toBe(false);
 });
 
+test.each([
+  ["", "none"],
+  ["-r", "wait"],
+  ["-r 1", "wait"],
+  ["-r 0", "none"],
+  ["-r 1 -i 1", "reissue"],
+  ["-r -i 0", "wait"],
+  ["-i", "reissue"],
+  ["-e", "fail"],
+  ["-r 1 -e 1", "fail"],
+  ["-ri", "reissue"],
+  ["-i 0 -e 1", "fail"],
+  ["--user_recovery 1 --user_recovery_reissue 1", "reissue"],
+])("'%s' asks for recovery of the kind %s", (line, recovery) => {
+  expect(asked(line).recovery).toBe(recovery as Recovery);
+});
+
 describe("refused in words that name both sides:", () => {
   test.each([
     ["-z -g", "-z and -g exclude each other"],
@@ -43,6 +60,10 @@ describe("refused in words that name both sides:", () => {
     ["--mode fast", "--mode 'fast': there is no such mode; there are copy, get-data"],
     ["--mode choose", "there is no such mode"],
     ["--mode toString", "there is no such mode"],
+    ["-i -e", "-i and -e exclude each other"],
+    ["-r 1 -i 1 -e 1", "-i and -e exclude each other"],
+    ["-r 0 -i", "-r 0 and -i exclude each other"],
+    ["-r 0 -e", "-r 0 and -e exclude each other"],
     ["--zero-copy-min 64K", "--zero-copy-min is for --mode zero-copy"],
     ["--zero-copy-min 64K -z", "--zero-copy-min is for --mode zero-copy"],
   ])("'%s'", (line, message) => {

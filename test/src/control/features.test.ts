@@ -8,9 +8,12 @@ import {
   choose,
   flagBit,
   flagWords,
+  has,
   type Mode,
   modeOf,
   MODES,
+  type Recovery,
+  recoveryOf,
 } from "../../../src/control/features.ts";
 import type { Disk } from "../../../src/target/target.ts";
 import { diskOf } from "../../disks.ts";
@@ -25,11 +28,9 @@ const WITH_FILE: Partial<Disk> = { files: [5] };
 
 function chosen(asked: Partial<AskedFeatures>, offered = LINUX_7_2, disk = WITH_FILE) {
   const rest = { batch: false, compInTask: false, splitQueues: false, noPartScan: false };
-  const all = { mode: "choose" as const, ...rest };
+  const all = { mode: "choose" as const, recovery: "none" as const, ...rest };
   return choose({ ...all, ...asked }, offered, diskOf(disk));
 }
-const has = (flags: bigint, name: (typeof FEATURES)[number]["flag"]): boolean =>
-  (flags & flagBit(name)) !== 0n;
 
 test("a flag is its bit", () => {
   expect(flagBit("UBLK_F_SUPPORT_ZERO_COPY")).toBe(1n);
@@ -120,5 +121,22 @@ describe("flags", () => {
       expect(flags & ~known).toBe(0n);
       expect(has(flags, "UBLK_F_IO_DESC_SIZE")).toBe(false);
     }
+  });
+});
+
+describe("recovery", () => {
+  const KINDS: Recovery[] = ["none", "wait", "reissue", "fail"];
+  test.each(KINDS)("%s is what the flags say", (recovery) => {
+    const { flags } = chosen({ recovery });
+    expect(recoveryOf(flags)).toBe(recovery);
+    expect(has(flags, "UBLK_F_QUIESCE")).toBe(recovery !== "none");
+  });
+
+  test("works without QUIESCE, and is refused by the name of what is lacking", () => {
+    expect(recoveryOf(chosen({ recovery: "reissue" }, LINUX_6_12).flags)).toBe("reissue");
+    expect(has(chosen({ recovery: "wait" }, LINUX_6_12).flags, "UBLK_F_QUIESCE")).toBe(false);
+    const refusal = thrown(() => chosen({ recovery: "fail" }, LINUX_6_12)) as SysError;
+    expect(refusal.message).toContain("lacks UBLK_F_USER_RECOVERY_FAIL_IO");
+    expect(refusal.hint).toContain("ublk features");
   });
 });
