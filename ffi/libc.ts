@@ -48,6 +48,12 @@ const { symbols: c } = openFirst(LIBRARIES, {
     returns: FFIType.i32,
   },
   umount2: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.i32 },
+  socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  connect: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  send: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.u64, FFIType.i32],
+    returns: FFIType.i64_fast,
+  },
 });
 
 type Symbols = Parameters<typeof dlopen>[1];
@@ -235,4 +241,17 @@ export function makeMountsPrivate(): void {
 
 export function detachMount(path: string): void {
   check(c.umount2(path, MNT_DETACH), "umount2", path);
+}
+
+export function socket(domain: number, type: number): number {
+  return check(c.socket(domain, type, 0), "socket");
+}
+
+/** `address`: the whole struct sockaddr_*; `name` is how a person would call it. */
+export function connect(fd: number, address: Uint8Array, name: string): void {
+  check(c.connect(fd, ptr(address), address.byteLength), "connect", name);
+}
+
+export function send(fd: number, bytes: Uint8Array, flags: number): void {
+  check(c.send(fd, ptr(bytes), bytes.byteLength, flags), "send");
 }

@@ -8,6 +8,7 @@ import { targets } from "../targets/index.ts";
 import { DAEMON_VERB, END_VERB } from "./control/launch.ts";
 import type { Host, ServePlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
+import type { Log } from "./control/log.ts";
 import { startThread } from "./control/threads.ts";
 import { UsageError } from "./target/parse.ts";
 
@@ -73,10 +74,13 @@ function versionLine(): string {
 }
 
 async function runDaemonVerb(argv: string[]): Promise<void> {
-  const log = (line: string): void => void process.stderr.write(`ublk: ${line}\n`);
-  const hostFor = async (plan: ServePlan): Promise<Host> => ({
+  const hostFor = async (plan: ServePlan, log: Log): Promise<Host> => ({
     target: await targets[plan.target]!(),
-    startThread: (thread) => startThread(WORKER, thread, log),
+    log,
+    startThread: (thread) =>
+      startThread(WORKER, thread, (level, line) =>
+        level === "warn" ? log.once(level, line) : log.say(level, line),
+      ),
   });
   const { runDaemon } = await import("./cli/daemon.ts");
   await runDaemon(argv, hostFor);

@@ -4,10 +4,12 @@ import { errorFacts, SysError } from "../ffi/errno.ts";
 import { KernelRing } from "../ffi/kernel_ring.ts";
 import * as libc from "../ffi/libc.ts";
 import { targets } from "../targets/index.ts";
+import { type LogLevel, Trickle } from "./control/log.ts";
 import type { ThreadMessage, ThreadPlan } from "./control/threads.ts";
 import { assemble } from "./queue/assemble.ts";
 import type { QueueIo } from "./queue/io.ts";
 import { Loop } from "./queue/loop.ts";
+import { OP_NAMES } from "./target/target.ts";
 
 declare const self: Worker;
 
@@ -28,14 +30,17 @@ async function serve(plan: ThreadPlan): Promise<void> {
   settle(plan);
   const { ring, ios, commands, allocate, free } = assemble(plan.shape);
   const runnable: QueueIo[] = [];
-  const log = (line: string): void => say({ kind: "log", line });
-  const handlers = target.attach(plan.config, plan.disk, { runnable, allocate, log });
-  const complain = (error: unknown): void => {
-    say({ kind: "log", line: `a request failed: ${errorFacts(error).reason ?? String(error)}` });
-  };
+  const trickle = new Trickle((line) => log("error", line));
+  const handlers = target.attach(plan.config, plan.disk, {
+    runnable,
+    allocate,
+    log: (line) => trickle.say(line),
+  });
+  const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));
   const loop = new Loop(ring, ios, commands, handlers, runnable, complain);
   say({ kind: "ready", tid: libc.gettid() });
   const failure = loop.run();
+  trickle.flush();
   if (ring instanceof KernelRing) hearOut(ring);
   // After a failure requests may still be in flight: a target must not think that all is quiet.
   if (failure === 0) handlers.close?.();
@@ -58,6 +63,15 @@ function hearOut(ring: KernelRing): void {
 
 const SILENCE_MS = 100;
 
+function log(level: LogLevel, line: string): void {
+  say({ kind: "log", level, line });
+}
+
+function threw(error: unknown, { op, offset, length }: QueueIo): string {
+  const request = `${OP_NAMES[op] ?? `operation ${op}`} of ${length} bytes at ${offset}`;
+  return `${request} failed, its handler threw ${error instanceof Error ? error.stack : String(error)}`;
+}
+
 /** Name, CPUs, and the promise not to wait for IO when memory is short. */
 function settle(plan: ThreadPlan): void {
   Bun.gc(true); // helper threads that this starts would inherit the CPUs
@@ -72,6 +86,6 @@ function bestEffort(otherwise: string, action: () => void): void {
   try {
     action();
   } catch (error) {
-    say({ kind: "log", line: `${otherwise}: ${error instanceof Error ? error.message : error}` });
+    log("warn", `${otherwise}: ${error instanceof Error ? error.message : error}`);
   }
 }

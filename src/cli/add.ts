@@ -4,6 +4,7 @@ import { defineCommand } from "citty";
 import { KernelChannel } from "../control/command.ts";
 import type { ServePlan } from "../control/daemon.ts";
 import { become, launch } from "../control/launch.ts";
+import { LOG_LEVELS, type LogLevel } from "../control/log.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
 import { parseCount, parseSize, UsageError } from "../target/parse.ts";
 import type { AnyTarget, OptionValues, TargetRegistry } from "../target/target.ts";
@@ -56,6 +57,11 @@ const OPTIONS: OptionTable = {
   },
   ...MODE_OPTIONS,
   ...LIMIT_OPTIONS,
+  "log-level": {
+    type: "string",
+    valueHint: "LEVEL",
+    description: "what the daemon logs: error, warn, info (default), debug",
+  },
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
   json: JSON_OPTION,
 };
@@ -118,7 +124,14 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     limits: askedLimits(values),
     affinity: text("queue-affinity") === undefined ? [] : parseAffinity(text("queue-affinity")!),
     threads: text("threads") === undefined ? 0 : threads,
+    logLevel: parseLevel(text("log-level") ?? "info"),
   };
+}
+
+function parseLevel(text: string): LogLevel {
+  const level = LOG_LEVELS.find((one) => one === text);
+  if (level !== undefined) return level;
+  throw new UsageError(`--log-level '${text}': give one of ${LOG_LEVELS.join(", ")}`);
 }
 
 /** Prints the new device, and what came out otherwise than asked. */

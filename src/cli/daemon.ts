@@ -2,29 +2,31 @@
 
 import { type Host, serve, type ServePlan } from "../control/daemon.ts";
 import { answerFailed, answerLive, nameProcess } from "../control/launch.ts";
+import { type Log, openLog } from "../control/log.ts";
 import { announce } from "./add.ts";
 
 /** `argv`: the plan as JSON, then the flags of `become`. */
 export async function runDaemon(
   argv: readonly string[],
-  hostFor: (plan: ServePlan) => Promise<Host>,
+  hostFor: (plan: ServePlan, log: Log) => Promise<Host>,
 ): Promise<void> {
   const plan = JSON.parse(argv[0] ?? "") as ServePlan;
-  const host = await hostFor(plan);
+  const foreground = argv.includes("--foreground");
+  const log = openLog(plan.logLevel, foreground);
+  const host = await hostFor(plan, log);
   nameProcess();
-  if (argv.includes("--foreground")) {
-    await serve(plan, host, (id) => announce(id, plan, argv.includes("--json")));
-    return;
-  }
   let live = false;
   try {
     await serve(plan, host, async (id) => {
       live = true;
-      answerLive(id);
+      if (foreground) await announce(id, plan, argv.includes("--json"));
+      else answerLive(id);
     });
   } catch (error) {
-    if (live) throw error;
-    answerFailed(error);
+    if (foreground && !live) throw error;
     process.exitCode = 1;
+    if (!live) answerFailed(error);
+    else
+      log.say("error", `serves no more: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

@@ -13,11 +13,12 @@ import {
 import type { AnyTarget, OpenDisk } from "../target/target.ts";
 import { type Channel, KernelChannel } from "./command.ts";
 import * as device from "./device.ts";
-import { type AskedFeatures, choose, flagBit, modeOf } from "./features.ts";
+import { type AskedFeatures, choose, flagBit, flagWords, modeOf } from "./features.ts";
 import { encodeParams } from "./params.ts";
 import { isolate } from "./isolate.ts";
 import { type AskedLimits, withLimits } from "./limits.ts";
 import { startEnder } from "./launch.ts";
+import type { Log, LogLevel } from "./log.ts";
 import { isGone } from "./remove.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
 import {
@@ -46,11 +47,13 @@ export interface ServePlan {
   affinity: number[][];
   /** 0: one a queue. */
   threads: number;
+  logLevel: LogLevel;
 }
 
 /** What only the process's entry can give: the targets and the Worker. */
 export interface Host {
   target: AnyTarget;
+  log: Log;
   startThread(plan: ThreadPlan): Thread;
 }
 
@@ -61,28 +64,24 @@ export async function serve(
   onLive: (id: number) => Promise<void>,
 ): Promise<void> {
   const open = openDisk(plan, host.target);
-  isolate();
+  isolate(host.log);
   const server = new Server(plan, host, withLimits(open.disk, plan.limits));
-  const onSignal = (): void => server.stop();
+  const onSignal = (signal: string): void => {
+    host.log.say("info", `${signal}: stopping`);
+    server.stop();
+  };
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
   try {
     await server.start();
     await onLive(server.id);
     Bun.gc(true); // what starting left behind; otherwise the collector takes 20 s of small steps
-    stayInMemory();
+    // A page of ours that went to a swap device which we serve would never come back.
+    host.log.bestEffort("memory may be swapped out", libc.mlockall);
     await server.ended();
+    host.log.say("info", "stopped");
   } finally {
     await server.cleanUp();
     open.close();
-  }
-}
-
-/** A page of ours that went to a swap device which we serve would never come back. */
-function stayInMemory(): void {
-  try {
-    libc.mlockall();
-  } catch {
-    // without the privilege, or beyond RLIMIT_MEMLOCK: it works as long as there is memory
   }
 }
 
@@ -144,7 +143,15 @@ class Server {
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
     await appears(device.blockDevice(this.id));
     this.#live = true;
+    this.#host.log.say("info", `live: ${this.#describe(info)}`);
+    this.#host.log.say("debug", `threads: ${tids.join(" ")}`);
     if (this.#stopped) this.stop();
+  }
+
+  #describe(info: DevInfo): string {
+    const path = this.#disk.report["backing_file"];
+    const what = path === undefined ? this.#plan.target : `${this.#plan.target} ${path}`;
+    return `${what}, ${this.#disk.size} bytes, ${modeOf(info.flags)}, queues ${info.nr_hw_queues}`;
   }
 
   #remember(tids: number[]): void {
@@ -171,6 +178,8 @@ class Server {
       flags: choose(plan.features, offered, this.#disk).flags,
     });
     this.id = info.dev_id;
+    this.#host.log.name = `ublk${this.id}`;
+    this.#host.log.say("debug", `added: ${flagWords(info.flags).join(" ")}`);
     return info;
   }
 

@@ -9,6 +9,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import type { Log } from "./log.ts";
 
 /** Device nodes, the state directory, and what the runtime itself reads. */
 const NEEDED = new Set(["/", "/dev", "/proc", "/run", "/sys"]);
@@ -25,18 +26,18 @@ export function enterOwnMountNamespace(): boolean {
 }
 
 /** For the daemon, once its files are open: out of every mount, and spared by the OOM killer. */
-export function isolate(): void {
+export function isolate(log: Log): void {
   if (process.env[OWN_NAMESPACE] === "1") {
     libc.makeMountsPrivate();
     for (const path of mountPoints().toReversed()) {
       if (!NEEDED.has(path)) detach(path);
     }
+  } else {
+    log.once("warn", "shares its mounts with others: unmount what is on the device before it ends");
   }
-  try {
+  log.bestEffort("may be killed when memory is short", () => {
     writeFileSync("/proc/self/oom_score_adj", "-1000");
-  } catch {
-    // an ordinary user may not; the device works without
-  }
+  });
 }
 
 /** Set by whoever started us, so that we never detach mounts of a namespace that is not ours. */

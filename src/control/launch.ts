@@ -21,7 +21,7 @@ const STDERR_FD = 2;
 
 type Answer = { live: number } | { failed: ErrorFacts };
 
-const ENVIRONMENT_KEPT = ["PATH", "LANG", "LC_ALL", "TZ", "NOTIFY_SOCKET"];
+const ENVIRONMENT_KEPT = ["PATH", "LANG", "LC_ALL", "TZ", "NOTIFY_SOCKET", "JOURNAL_STREAM"];
 
 /** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
 const SELF = "/proc/self/exe";

@@ -3,6 +3,7 @@
 import { EIO, type ErrorFacts, SysError } from "../../ffi/errno.ts";
 import type { Disk } from "../target/target.ts";
 import type { Mode } from "./features.ts";
+import type { LogLevel, WriteLine } from "./log.ts";
 
 /** A queue as this process has it. */
 export interface MappedQueue {
@@ -66,7 +67,7 @@ export interface MappedQueueShares {
 /** What a Worker says. `ready` comes before it blocks for good, `failed` instead of ending well. */
 export type ThreadMessage =
   | { kind: "ready"; tid: number }
-  | { kind: "log"; line: string }
+  | { kind: "log"; level: LogLevel; line: string }
   | { kind: "failed"; facts: ErrorFacts };
 
 export interface Thread {
@@ -76,10 +77,8 @@ export interface Thread {
   ended: Promise<void>;
 }
 
-export type Log = (line: string) => void;
-
 /** `url`: the Worker's entry, which only the process's entry can name. */
-export function startThread(url: string, plan: ThreadPlan, log: Log): Thread {
+export function startThread(url: string, plan: ThreadPlan, log: WriteLine): Thread {
   const worker = new Worker(url);
   const ready = Promise.withResolvers<number>();
   const ended = Promise.withResolvers<void>();
@@ -87,7 +86,7 @@ export function startThread(url: string, plan: ThreadPlan, log: Log): Thread {
   worker.addEventListener("message", (event: MessageEvent<ThreadMessage>) => {
     const message = event.data;
     if (message.kind === "ready") ready.resolve(message.tid);
-    else if (message.kind === "log") log(message.line);
+    else if (message.kind === "log") log(message.level, message.line);
     else failure = new SysError(message.facts);
   });
   worker.addEventListener("error", (event) => {

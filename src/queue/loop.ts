@@ -24,7 +24,7 @@ import {
 const SUBMIT_TRIES_MAX = 1000;
 
 /** Told of what must not happen and did: a handler that threw. */
-export type Complain = (error: unknown) => void;
+export type Complain = (error: unknown, io: QueueIo) => void;
 
 export class Loop {
   readonly #ring: Ring;
@@ -192,7 +192,7 @@ export class Loop {
   }
 
   #handlerThrew(io: QueueIo, error: unknown): void {
-    this.#complain(error);
+    this.#complain(error, io);
     io.coroutine = null;
     io.failure = error instanceof SysError && error.errno > 0 ? -error.errno : -EIO;
     this.#endIfIdle(io);

@@ -21,6 +21,13 @@ export const OP_WRITE = UBLK_IO_OP_WRITE;
 export const OP_FLUSH = UBLK_IO_OP_FLUSH;
 export const OP_DISCARD = UBLK_IO_OP_DISCARD;
 export const OP_WRITE_ZEROES = UBLK_IO_OP_WRITE_ZEROES;
+export const OP_NAMES: Readonly<Record<number, string>> = {
+  [OP_READ]: "READ",
+  [OP_WRITE]: "WRITE",
+  [OP_FLUSH]: "FLUSH",
+  [OP_DISCARD]: "DISCARD",
+  [OP_WRITE_ZEROES]: "WRITE_ZEROES",
+};
 export const FLAG_FUA = UBLK_IO_F_FUA;
 export const FLAG_NOUNMAP = UBLK_IO_F_NOUNMAP;
 
@@ -111,7 +118,7 @@ export interface QueueContext {
   runnable: Io[];
   /** Zeroed memory that the kernel may keep, page-aligned; answers its address. */
   allocate(length: number): number;
-  /** One line for the daemon's log. */
+  /** One line for the daemon's log: an event that a person must know, not one of every IO. */
   log?(line: string): void;
 }
 

@@ -75,7 +75,8 @@ const PLAN: ThreadPlan = {
 describe("a Worker", () => {
   const start = (config: string) => {
     const lines: string[] = [];
-    return { lines, ...startThread(WORKER, { ...PLAN, config }, (line) => lines.push(line)) };
+    const log = (level: string, line: string) => void lines.push(`${level}: ${line}`);
+    return { lines, ...startThread(WORKER, { ...PLAN, config }, log) };
   };
   const failure = async (promise: Promise<unknown>): Promise<SysError> => {
     const error: unknown = await promise.catch((e: unknown) => e);
@@ -87,7 +88,7 @@ describe("a Worker", () => {
     const { ready, ended, lines } = start("serve");
     expect(await ready).toBe(4711);
     await ended;
-    expect(lines).toEqual(["served"]);
+    expect(lines).toEqual(["info: served"]);
   });
 
   test("that fails before it is ready says why, with errno and hint", async () => {
