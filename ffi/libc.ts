@@ -83,6 +83,20 @@ function check(result: number | bigint, op: string, subject?: string): number {
   throw new SysError(subject === undefined ? { op, errno } : { op, errno, subject });
 }
 
+const RTLD_NOW = 2;
+const { symbols: loader } = openFirst(["libdl.so.2", ...LIBRARIES], {
+  dlopen: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.ptr },
+});
+
+/**
+ * Loads a library from where the system keeps them; false when it is not there. Bun's own `dlopen`
+ * would go on to look in the current directory, where anybody may have put one. Names of the C
+ * library are safe from that: it is mapped already.
+ */
+export function loadLibrary(name: string): boolean {
+  return loader.dlopen(name, RTLD_NOW) !== null;
+}
+
 export const O_RDONLY = 0o0;
 export const O_RDWR = 0o2;
 export const O_EXCL = 0o200;

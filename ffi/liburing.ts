@@ -2,11 +2,13 @@
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { existsSync, readFileSync, writeSync } from "node:fs";
-import { EINVAL, EPERM, SysError } from "./errno.ts";
+import { EINVAL, ENOENT, EPERM, SysError } from "./errno.ts";
 import * as libc from "./libc.ts";
 
 /** Where `build.ts` puts the copy that serves systems without the library. */
 const EMBEDDED = "/$bunfs/root/liburing.so.2";
+
+const LIBURING = "liburing.so.2";
 
 type Symbols = Parameters<typeof dlopen>[1];
 
@@ -24,16 +26,18 @@ const { symbols } = openLiburing({
 
 /** The system's library; failing that our own, out of memory that nobody else can replace. */
 function openLiburing<const S extends Symbols>(symbols: S): ReturnType<typeof dlopen<S>> {
-  try {
-    return dlopen("liburing.so.2", symbols);
-  } catch (error) {
-    if (!Bun.isStandaloneExecutable || !existsSync(EMBEDDED)) throw error;
-    const fd = libc.memfdCreate("liburing");
-    writeSync(fd, readFileSync(EMBEDDED));
-    const library = dlopen(`/proc/self/fd/${fd}`, symbols);
-    libc.close(fd);
-    return library;
-  }
+  if (libc.loadLibrary(LIBURING)) return dlopen(LIBURING, symbols);
+  if (!Bun.isStandaloneExecutable || !existsSync(EMBEDDED)) throw missing();
+  const fd = libc.memfdCreate("liburing");
+  writeSync(fd, readFileSync(EMBEDDED));
+  const library = dlopen(`/proc/self/fd/${fd}`, symbols);
+  libc.close(fd);
+  return library;
+}
+
+function missing(): SysError {
+  const hint = "install it (Debian: apt-get install liburing2), or use the built executable";
+  return new SysError({ op: "load", errno: ENOENT, subject: LIBURING, hint });
 }
 
 /** Since 2.4 the library can be asked; an older one tells by the name of its file. */
