@@ -1,7 +1,7 @@
 /** The goals, as data. */
 
 import type { Idle } from "./numbers.ts";
-import { SECTIONS, WORKLOADS } from "./table.ts";
+import { WORKLOADS } from "./table.ts";
 
 export type Choice = (contestant: string) => boolean;
 
@@ -40,8 +40,14 @@ export interface Amount {
 }
 
 const LOOPS = ["ext4", "tmpfs"];
-const ALL = SECTIONS.map(({ id }) => id);
+const DISKS = ["null", ...LOOPS];
 const DEEP = ["rr32", "rr128", "rw32"];
+const QCOW2 = ["qcow2"];
+const NEW = ["qcow2-new"];
+const RANDOM = ["rr32", "rw32"];
+const STREAMS = ["sr32", "sw32"];
+const qcow2: Choice = (name) => name === "ublk -t qcow2";
+const ourLoop: Choice = (name) => name === "ublk -t loop";
 const MIB = 1024;
 
 const ratio = (
@@ -78,9 +84,13 @@ export const GOALS: readonly (Ratio | Amount)[] = [
     [fromUs, named("losetup")],
     1.1,
   ),
+  ratio("qcow2: against qemu-nbd", QCOW2, RANDOM, [qcow2, named("qemu-nbd")], 6),
+  ratio("qcow2: against our loop", QCOW2, RANDOM, [qcow2, ourLoop], 0.85),
+  ratio("qcow2, sequential: against our loop", QCOW2, STREAMS, [qcow2, ourLoop], 0.9),
+  ratio("qcow2, new clusters: against qemu-nbd", NEW, ["aw32"], [qcow2, named("qemu-nbd")], 3),
   ratio(
     "the automatic choice: against the best forced one",
-    ALL,
+    DISKS,
     WORKLOADS.map(({ id }) => id),
     [automatic, forced],
     0.95,

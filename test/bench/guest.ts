@@ -7,8 +7,9 @@ import { type Kernel, prepareKernel } from "../vm/kernel.ts";
 import { kvmWorks } from "../vm/kvm.ts";
 import { guestMachine } from "../vm/machines.ts";
 import { buildKublk, type Kublk } from "./kublk.ts";
-import { KUBLK } from "./servers.ts";
-import { FILE_MIB, type Section, TMPFS } from "./table.ts";
+import { KUBLK, makeImage } from "./servers.ts";
+import { raw } from "../vm/quote.ts";
+import { FILE_MIB, type Image, type Section, TMPFS } from "./table.ts";
 
 /** Room for the file on tmpfs and for many daemons. */
 const MEMORY_MIB = 6144;
@@ -19,19 +20,22 @@ export class BenchGuest {
   readonly kernel: Kernel;
   readonly kvm: boolean;
   readonly kublk: Kublk | { missing: string };
-  readonly #files: string[];
+  readonly #files: readonly string[];
+  readonly #images: readonly Image[];
   #vm: GuestVm | undefined;
 
   private constructor(
     kernel: Kernel,
     kvm: boolean,
     kublk: Kublk | { missing: string },
-    files: string[],
+    sections: readonly Section[],
   ) {
     this.kernel = kernel;
     this.kvm = kvm;
     this.kublk = kublk;
-    this.#files = files;
+    const files = sections.flatMap(({ file }) => (file === undefined ? [] : [file]));
+    this.#files = [...new Set(files)];
+    this.#images = sections.flatMap(({ image }) => (image === undefined ? [] : [image]));
   }
 
   static async prepare(line: string, sections: Section[]): Promise<BenchGuest> {
@@ -39,8 +43,7 @@ export class BenchGuest {
     if ("missing" in kernel) throw new LabError(kernel.missing);
     const kublk = await buildKublk(line);
     if ("missing" in kublk) note(`kublk cannot be built: ${kublk.missing}`);
-    const files = sections.flatMap(({ file }) => (file === undefined ? [] : [file]));
-    return new BenchGuest(kernel, await kvmWorks(kernel), kublk, files);
+    return new BenchGuest(kernel, await kvmWorks(kernel), kublk, sections);
   }
 
   /** Running, with kublk in it and the backing files written. */
@@ -60,6 +63,9 @@ export class BenchGuest {
     for (const file of this.#files) {
       // Written, not only made large: first writes to a hole would be another measurement.
       await vm.sh`dd if=/dev/zero of=${file} bs=1M count=${FILE_MIB} conv=fsync status=none`;
+    }
+    for (const image of this.#images.filter(({ fresh }) => !fresh)) {
+      await vm.sh`${raw(makeImage(image))} && sync ${image.path} && qemu-nbd --version`;
     }
     return vm;
   }

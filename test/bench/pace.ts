@@ -7,7 +7,7 @@ import { RAMPS_AT_DEPTH_1, type Seconds, SHORT_WARM_SECONDS } from "./session.ts
 /** Seconds of wall time on an emulated machine, by experience. */
 const COST = {
   /** Making and removing a device. */
-  turn: { ublk: 2.5, kublk: 1, kernel: 0.6 },
+  turn: { ublk: 2.5, kublk: 1, kernel: 0.6, qemu: 1.5 },
   /** fio's own start and end. */
   fio: 0.6,
   /** Building, booting, filling the files. */

@@ -5,7 +5,14 @@ import { raw } from "../vm/quote.ts";
 import { CommandError, type Vm } from "../vm/vm.ts";
 import type { Cell, Loaded } from "./numbers.ts";
 import { type Running, start } from "./servers.ts";
-import { type Contestant, nameOf, type Section, type Workload, WORKLOADS } from "./table.ts";
+import {
+  ALLOCATING,
+  type Contestant,
+  nameOf,
+  type Section,
+  type Workload,
+  WORKLOADS,
+} from "./table.ts";
 
 export interface Seconds {
   /** At the most, before the first measurement of ours: its JIT has to have seen its work. */
@@ -17,6 +24,8 @@ export interface Seconds {
 
 /** Enough requests to warm up a JIT. */
 export const WARM_REQUESTS = 120_000;
+/** And those that a fresh image has room for. */
+const WARM_ALLOCATIONS = 20_000;
 /** One request at a time is other work than the warm-up's, and slow to come by. */
 export const RAMPS_AT_DEPTH_1 = 4;
 /** What those without a JIT get to warm up: the emulator translates code too. */
@@ -51,7 +60,7 @@ export async function takeTurn(
   try {
     running = await start(vm, section, contestant);
     const warm = contestant.family === "ublk" ? seconds.warm : SHORT_WARM_SECONDS;
-    await warmUp(vm, running, warm);
+    await warmUp(vm, running, warm, section.image?.fresh ?? false);
     for (const workload of workloads) cell(workload.id, await run(vm, running, workload, seconds));
     const rss = await resident(vm, running);
     await running.stop();
@@ -72,10 +81,16 @@ function firstLines(error: unknown): string {
   return text.trim().split("\n").slice(0, 2).join(" ").slice(0, 300);
 }
 
-async function warmUp(vm: Vm, running: Running, seconds: number): Promise<void> {
+async function warmUp(
+  vm: Vm,
+  running: Running,
+  seconds: number,
+  allocates: boolean,
+): Promise<void> {
   await vm.sh`udevadm settle --timeout=20 || :`;
-  const workload = WORKLOADS.find(({ id }) => id === "rr32");
-  const until = `--runtime=${ms(seconds)} --number_ios=${WARM_REQUESTS}`;
+  const workload = allocates ? ALLOCATING : WORKLOADS.find(({ id }) => id === "rr32");
+  const most = allocates ? WARM_ALLOCATIONS : WARM_REQUESTS;
+  const until = `--runtime=${ms(seconds)} --number_ios=${most}`;
   if (workload) await vm.sh`${raw(fio(running, workload, until))}`;
 }
 

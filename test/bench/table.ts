@@ -23,15 +23,23 @@ const sequential = (rw: "read" | "write"): Workload => ({
   depth: 32,
 });
 
+/** On a disk that is nearly empty: each request needs a cluster of its own. */
+export const ALLOCATING: Workload = {
+  ...random("randwrite", 32),
+  id: "aw32",
+  title: "4K random write to new clusters, depth 32",
+};
+
 export const WORKLOADS: readonly Workload[] = [
   ...[1, 32, 128].map((depth) => random("randread", depth)),
   ...[1, 32, 128].map((depth) => random("randwrite", depth)),
+  ALLOCATING,
   sequential("read"),
   sequential("write"),
 ];
 
-/** `kernel`: what the kernel does without a daemon. */
-export type Family = "ublk" | "kublk" | "kernel";
+/** `kernel`: what the kernel does without a daemon; `qemu`: qemu-nbd with the kernel's nbd. */
+export type Family = "ublk" | "kublk" | "kernel" | "qemu";
 
 export interface Contestant {
   family: Family;
@@ -43,13 +51,27 @@ export interface Contestant {
 }
 
 export const nameOf = ({ family, options }: Contestant) =>
-  family === "kernel" ? options : `${family} ${options || "(default)"}`.trim();
+  family === "kernel" || family === "qemu" ? options : `${family} ${options || "(default)"}`.trim();
+
+/** Those that serve the section's image, and not its file. */
+export const usesImage = ({ family, options }: Contestant) =>
+  family === "qemu" || options.includes("-t qcow2");
+
+/** An image in qemu's format. */
+export interface Image {
+  path: string;
+  /** Behind `qemu-img create -f qcow2`. */
+  options: string;
+  /** Made anew for each turn; otherwise once. */
+  fresh: boolean;
+}
 
 export interface Section {
   id: string;
   title: string;
   /** The backing file; none for null. */
   file?: string;
+  image?: Image;
   workloads: readonly string[];
   contestants: readonly Contestant[];
 }
@@ -104,10 +126,45 @@ const loop = (id: string, file: string): Section => ({
 export const TMPFS = "/mnt/bench";
 export const FILE_MIB = 512;
 
+const EXT4_FILE = "/data/bench.img";
+const OUR_QCOW2: Contestant = { family: "ublk", options: "-t qcow2", quick: true };
+const QEMU_NBD: Contestant = { family: "qemu", options: "qemu-nbd --cache=none", quick: true };
+
+/** Every cluster is there: no table changes. */
+const ALLOCATED: Section = {
+  id: "qcow2",
+  title: "qcow2 on ext4, allocated clusters",
+  file: EXT4_FILE,
+  image: {
+    path: "/data/bench.qcow2",
+    options: `-o preallocation=full FILE ${FILE_MIB}M`,
+    fresh: false,
+  },
+  workloads: ["rr32", "rw32", "sr32", "sw32"],
+  contestants: [
+    OUR_QCOW2,
+    { family: "ublk", options: "-t loop", quick: true },
+    QEMU_NBD,
+    { family: "ublk", options: "-t qcow2 --mode copy" },
+    { family: "ublk", options: "-t loop --mode copy" },
+  ],
+};
+
+/** So large that hardly a cluster is met twice, and small enough for anybody's cache of tables. */
+const EMPTY: Section = {
+  id: "qcow2-new",
+  title: "qcow2 on ext4, new clusters",
+  image: { path: "/data/new.qcow2", options: "FILE 32G", fresh: true },
+  workloads: [ALLOCATING.id],
+  contestants: [OUR_QCOW2, QEMU_NBD],
+};
+
 export const SECTIONS: readonly Section[] = [
   NULL,
-  loop("ext4", "/data/bench.img"),
+  loop("ext4", EXT4_FILE),
   loop("tmpfs", `${TMPFS}/bench.img`),
+  ALLOCATED,
+  EMPTY,
 ];
 
 /** Of the sections what `wanted` says; names are SECTION/CONTESTANT/WORKLOAD. */
