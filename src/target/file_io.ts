@@ -1,6 +1,6 @@
 /** Files that a target reads and writes itself, at once: headers and tables at open and close. */
 
-import { fdatasyncSync, fstatSync, readSync, writeSync } from "node:fs";
+import { fdatasyncSync, fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { fallocate } from "../../ffi/libc.ts";
 import { deviceSize } from "./backing_file.ts";
@@ -21,6 +21,8 @@ export interface SyncFile {
   sync(): void;
   /** Gives space back where that can be done; the range reads zeros then. */
   punch(offset: number, length: number): void;
+  /** Cuts off what stands behind `length`. */
+  truncate(length: number): void;
 }
 
 const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
@@ -75,6 +77,10 @@ export class DescriptorFile implements SyncFile {
     } catch (error) {
       if (!(error instanceof SysError) || error.errno !== EOPNOTSUPP) throw error;
     }
+  }
+
+  truncate(length: number): void {
+    this.#try("ftruncate", () => ftruncateSync(this.fd, length));
   }
 
   #try<T>(op: string, action: () => T): T {

@@ -6,17 +6,18 @@ import { type Coroutine, type Io, ZEROES_MAX } from "../../src/target/target.ts"
 import * as q from "./format.ts";
 import { Mutex } from "./locks.ts";
 import type { RefcountTable } from "./refcount.ts";
+import { Reserve } from "./reserve.ts";
 import type { Store } from "./store.ts";
 import { DIRTY } from "./table_cache.ts";
 import { pinSlice, settle, unpin, writeBack } from "./table_io.ts";
 
-/** Neighbouring clusters that were just counted; their count is not in the file yet. */
+/** Neighbouring clusters that were just counted. */
 export interface Run {
   cluster: number;
   count: number;
-  /** Pinned, until `settleRun`; -1 after it. */
+  /** Pinned while their count is not in the file yet, until `settleRun`; otherwise -1. */
   slot: number;
-  /** They lie where the file has never been: they read zeros already. */
+  /** From the reserve: they read zeros already, and their count is durable. */
   fresh: boolean;
 }
 
@@ -25,6 +26,8 @@ export type Release = (cluster: number, count: number) => void;
 
 const TABLE_ENTRY_OFFSET_MAX = 2 ** 56;
 const SECTOR = 512;
+/** Between 0 and the errnos: look on. */
+const NOTHING_HERE = 1;
 
 export class Allocator {
   readonly #store: Store;
@@ -38,6 +41,7 @@ export class Allocator {
   #hint = 0;
   /** No cluster at or above has ever been used. */
   #freshFrom: number;
+  readonly #reserve: Reserve;
   readonly #limit: number;
 
   /** `limit`: bytes that the file can grow to. */
@@ -46,6 +50,7 @@ export class Allocator {
     this.#table = table;
     this.#release = release;
     this.#limit = Math.min(limit, TABLE_ENTRY_OFFSET_MAX);
+    this.#reserve = new Reserve(store.clusterSize);
     this.#mutex = new Mutex(store.context.runnable);
     this.#scratch = store.context.allocate(SECTOR);
     this.#scratchBytes = bytesAt(this.#scratch, SECTOR);
@@ -64,20 +69,35 @@ export class Allocator {
     try {
       for (;;) {
         if (this.#store.fenced) return -EIO;
-        const cluster = this.#hint;
-        if ((cluster + 1) * this.#store.clusterSize > this.#limit) return -ENOSPC;
-        const failure = yield* this.#provideBlock(io, cluster);
-        if (failure < 0) return failure;
-        const slot = yield* this.pin(io, cluster);
-        if (slot < 0) return slot;
-        yield* settle(this.#store.cache, slot);
-        if (this.#takeFrom(slot, cluster, wanted, run)) return 0;
-        unpin(this.#store.cache, slot);
-        if (this.#store.fenced) return -EIO;
+        const reserve = this.#reserve;
+        if (reserve.count > 0 && this.#hint >= reserve.next) {
+          reserve.take(wanted, run);
+          return 0;
+        }
+        const found = yield* this.#look(io, this.#hint, wanted, run);
+        if (found !== NOTHING_HERE) return found;
       }
     } finally {
       this.#mutex.unlock();
     }
+  }
+
+  /** In the slice of counts with `cluster`: 0 for a run, NOTHING_HERE, or -errno. */
+  *#look(io: Io, cluster: number, wanted: number, run: Run): Coroutine {
+    if ((cluster + 1) * this.#store.clusterSize > this.#limit) return -ENOSPC;
+    const failure = yield* this.#provideBlock(io, cluster);
+    if (failure < 0) return failure;
+    const slot = yield* this.pin(io, cluster);
+    if (slot < 0) return slot;
+    yield* settle(this.#store.cache, slot);
+    const first = this.#firstFree(slot, cluster);
+    const fresh = first >= this.#freshFrom;
+    const most = fresh ? this.#reserve.ahead(wanted) : wanted;
+    if (first >= 0 && this.#count(slot, first, most, run)) {
+      return fresh ? yield* this.#fillReserve(io, run) : 0;
+    }
+    unpin(this.#store.cache, slot);
+    return this.#store.fenced ? -EIO : NOTHING_HERE;
   }
 
   /** The slot of the slice with a cluster's count, pinned; or -errno. */
@@ -88,17 +108,27 @@ export class Allocator {
     return pinSlice(cache, io, file, offset, table.sliceSize);
   }
 
-  /** Looks from `from` to the end of the slice; false when nothing is free there. */
-  #takeFrom(slot: number, from: number, wanted: number, run: Run): boolean {
-    const view = this.#store.cache.view;
-    const end = this.#table.sliceEnd(from);
+  /** The first free cluster from `from` on, -1 when there is none before the slice ends. */
+  #firstFree(slot: number, from: number): number {
+    if (this.#hint < from) return -1; // meanwhile others have become free
+    const reserve = this.#reserve;
+    const sliceEnd = this.#table.sliceEnd(from);
+    const end = reserve.count > 0 ? Math.min(sliceEnd, reserve.next) : sliceEnd;
     let first = from;
-    while (first < end && this.#table.get(view, slot, first) !== 0) first++;
+    while (first < end && this.#table.get(this.#store.cache.view, slot, first) !== 0) first++;
     this.#hint = first;
-    const limit = Math.min(end, first + wanted, Math.floor(this.#limit / this.#store.clusterSize));
+    return first < end ? first : -1;
+  }
+
+  /** Counts up to `most` free clusters from `first` on; false when they must not be used. */
+  #count(slot: number, first: number, most: number, run: Run): boolean {
+    const { cache, clusterSize, mapping } = this.#store;
+    const view = cache.view;
+    const limit = Math.floor(this.#limit / clusterSize);
+    const end = Math.min(this.#table.sliceEnd(first), first + most, limit);
     let last = first;
-    while (last < limit && this.#table.get(view, slot, last) === 0) {
-      if (this.#store.mapping.isForbidden(last * this.#store.clusterSize)) {
+    while (last < end && this.#table.get(view, slot, last) === 0) {
+      if (mapping.isForbidden(last * clusterSize)) {
         this.#store.fence(`cluster ${last} is in use and its refcount is 0`);
         return false;
       }
@@ -106,18 +136,50 @@ export class Allocator {
     }
     if (last === first) return false;
     for (let one = first; one < last; one++) this.#table.set(view, slot, one, 1);
-    this.#store.cache.state[slot]! |= DIRTY;
+    cache.state[slot]! |= DIRTY;
     this.#hint = last;
     run.cluster = first;
     run.count = last - first;
     run.slot = slot;
-    run.fresh = first >= this.#freshFrom;
+    run.fresh = false;
     this.#freshFrom = Math.max(this.#freshFrom, last);
     return true;
   }
 
+  /** Makes counts and length of a run durable that lies behind the end of the file. */
+  *#fillReserve(io: Io, run: Run): Coroutine {
+    const { clusterSize, file } = this.#store;
+    const first = run.cluster;
+    const end = first + run.count;
+    const counted = yield* this.settleRun(io, run);
+    if (counted < 0) return counted;
+    // Space that is there already makes writes cheaper; where it cannot be had, holes do.
+    io.zeroRange(file, first * clusterSize, run.count * clusterSize);
+    yield;
+    io.writeZeroes(file, end * clusterSize - SECTOR, SECTOR);
+    const failure = yield;
+    if (failure < 0) {
+      this.#reserve.shrink();
+      this.#release(first, end - first);
+      return failure;
+    }
+    this.#store.extend(file, end * clusterSize);
+    const durable = yield* this.#store.barrier(io);
+    if (durable < 0) return durable;
+    this.#reserve.fill(first, end);
+    return NOTHING_HERE;
+  }
+
+  /** At the end: what is left of the reserve, which nobody shall get any more. */
+  takeBack(): { first: number; end: number } {
+    const { next, end } = this.#reserve;
+    this.#reserve.fill(end, end);
+    return { first: next, end };
+  }
+
   /** The file has the count of the run after this; durable it is after the next barrier. */
   *settleRun(io: Io, run: Run): Coroutine {
+    if (run.slot < 0) return 0;
     const failure = yield* this.writeBack(io, run.slot, run.cluster);
     unpin(this.#store.cache, run.slot);
     run.slot = -1;

@@ -147,17 +147,25 @@ export class Releases {
     return this.#store.fence(`cluster ${cluster} was in use and its refcount is 0`);
   }
 
-  /** At the end, when no request is left: frees the rest at once. */
-  close(): void {
-    if (this.#waiting.length === 0 || this.#store.fenced) return;
-    this.#store.image.sync();
+  /**
+   * At the end, when no request is left: frees the rest at once, and what nobody ever had, which
+   * is cut off where the file still ends with it.
+   */
+  close(unused: { first: number; end: number }): void {
+    const count = unused.end - unused.first;
+    if ((this.#waiting.length === 0 && count === 0) || this.#store.fenced) return;
+    const { image, clusterSize } = this.#store;
+    image.sync();
     const counts = new SyncCounts(this.#store, this.#table);
-    for (const { cluster, count } of this.#waiting) {
-      for (let one = cluster; one < cluster + count; one++) counts.drop(one);
+    for (const one of this.#waiting) {
+      for (let at = one.cluster; at < one.cluster + one.count; at++) counts.drop(at, true);
     }
+    for (let at = unused.first; at < unused.end; at++) counts.drop(at, false);
     counts.write();
     this.#waiting = [];
-    this.#store.image.sync();
+    const ends = count > 0 && image.size() === unused.end * clusterSize;
+    if (ends) image.truncate(unused.first * clusterSize);
+    image.sync();
   }
 }
 
@@ -177,7 +185,7 @@ class SyncCounts {
     this.#view = viewAt(address, table.sliceSize);
   }
 
-  drop(cluster: number): void {
+  drop(cluster: number, punch: boolean): void {
     const table = this.#table;
     const { clusterSize, image } = this.#store;
     const block = table.blockOf(cluster);
@@ -191,7 +199,7 @@ class SyncCounts {
     const index = cluster % table.sliceEntries;
     const count = getRefcount(this.#view, 0, index, table.order);
     if (count === 0) return;
-    if (count === 1) image.punch(cluster * clusterSize, clusterSize);
+    if (count === 1 && punch) image.punch(cluster * clusterSize, clusterSize);
     setRefcount(this.#view, 0, index, table.order, count - 1);
   }
 

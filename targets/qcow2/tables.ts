@@ -68,7 +68,8 @@ export class Tables {
     }
     if (counted < 0) return counted;
     this.#store.extend(file, table + clusterSize);
-    const durable = yield* this.#store.barrier(io);
+    // A fresh table reads zeros anyhow, which is what an empty one is.
+    const durable = run.fresh && old === 0 ? 0 : yield* this.#store.barrier(io);
     if (durable < 0) return durable;
     const linked = yield* this.#link(io, l1Index, table);
     if (linked === 0 && old !== 0) this.#release(old / clusterSize, 1);

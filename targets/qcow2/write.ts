@@ -8,6 +8,7 @@ import { hostOf, type Links, ownedEntry } from "./link.ts";
 import type { RangeLocks } from "./locks.ts";
 import { DATA } from "./mapping.ts";
 import { bitsAfter, fillSpans, IN_PLACE, NEW, REFUSED, wayOf } from "./plan.ts";
+import type { Layer } from "./read.ts";
 import type { Store } from "./store.ts";
 import { DIRTY, MISS, WRITING } from "./table_cache.ts";
 import { pinSlice, unpin } from "./table_io.ts";
@@ -17,6 +18,7 @@ const SECTOR = 512;
 
 export interface WriteParts {
   store: Store;
+  top: Layer;
   allocator: Allocator;
   tables: Tables;
   links: Links;
@@ -172,11 +174,12 @@ export class Writes {
     const { allocator, links, release } = this.#parts;
     const begin = group.first * clusterSize;
     const end = Math.min(guest + length, begin + group.count * clusterSize);
+    const bare = this.#isBare(group);
     const filled = yield* this.#bring(io, slot, group, guest, at, end);
     const counted = run === undefined ? 0 : yield* allocator.settleRun(io, run);
     if (counted < 0) return counted;
     let failure = filled;
-    if (failure === 0) failure = yield* this.#store.barrier(io);
+    if (failure === 0 && !bare) failure = yield* this.#store.barrier(io);
     if (failure < 0) {
       if (run !== undefined) release(run.cluster, run.count);
       return failure;
@@ -190,6 +193,17 @@ export class Writes {
       return ownedEntry(host, bits.zero, bits.allocated);
     });
     return failure < 0 ? failure : end - guest;
+  }
+
+  /**
+   * Zeros were there and zeros are there, until the data comes: whatever a power cut leaves of it
+   * is old or new, so the entries need not wait until the data is durable.
+   */
+  #isBare(group: Group): boolean {
+    if (!group.fresh || this.#parts.fill.isCiphered) return false;
+    const { clusterSize, reader } = this.#store;
+    const begin = group.first * clusterSize;
+    return reader.isZero(this.#parts.top, begin, group.count * clusterSize);
   }
 
   /** Puts all that the group's clusters have to hold where it belongs. 0 or -errno. */

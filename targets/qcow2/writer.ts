@@ -67,7 +67,7 @@ export class Writer {
     const locksMax = Math.max(1, Math.floor(cache.slots / SLICES_PER_REQUEST));
     const locks = new RangeLocks(context.runnable, locksMax);
     const fill = new Fill(this.#store, top, workspaces);
-    const all = { store: this.#store, allocator, tables, links, locks, fill, release };
+    const all = { store: this.#store, top, allocator, tables, links, locks, fill, release };
     this.#writes = new Writes(all);
     this.#zeroes = new Zeroes(all, this.#writes, top);
   }
@@ -129,6 +129,6 @@ export class Writer {
   }
 
   close(): void {
-    this.#releases.close();
+    this.#releases.close(this.#allocator.takeBack());
   }
 }

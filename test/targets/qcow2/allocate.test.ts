@@ -58,7 +58,7 @@ testQemu("what is discarded is given back and used again", () => {
   expect(statSync(path).blocks * 512).toBeLessThan(full.blocks * 512 - 15 * MiB);
   const model = writeAll(rig);
   rig.close();
-  expect(statSync(path).size).toBe(full.size);
+  expect(statSync(path).size).toBeLessThanOrEqual(full.size);
   expect(check(path)).toMatchObject({ status: 0 });
   expect(contents(path).equals(model)).toBe(true);
 });

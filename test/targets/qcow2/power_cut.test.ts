@@ -12,7 +12,6 @@ import { Platter } from "../../sim/platter.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling } from "../../sim/seeds.ts";
 import { KiB, World } from "../../sim/world.ts";
-import type { SyncFile } from "../../../src/target/file_io.ts";
 import {
   FLAG_FUA,
   OP_DISCARD,
@@ -25,6 +24,7 @@ import { checkImage } from "../../../targets/qcow2/check.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
 import { readSnapshots } from "../../../targets/qcow2/snapshots.ts";
 import { memoryFolder } from "./folder.ts";
+import { PlatterFile } from "./platter_file.ts";
 import { chooseRange, createImage, qemuFill, SECTOR, type Shape } from "./images.ts";
 import { check, hasQemu, must } from "./qemu.ts";
 import { BytesFile, headerOf, readAll } from "./reference.ts";
@@ -33,6 +33,8 @@ const PATH = import.meta.path;
 const SMOKE = 6;
 /** Of so many states, one is also judged by qemu-img. */
 const ASK_QEMU = 20;
+/** For what is counted ahead. */
+const ROOM = 8 << 20;
 const folder = memoryFolder();
 const seeds = process.env["UBLK_SEED"] === undefined ? range() : [Number(process.env["UBLK_SEED"])];
 const count = { states: 0, askedQemu: 0, leaky: 0, torn: 0 };
@@ -69,34 +71,6 @@ class CutPlatter extends Platter {
   override sync(time: number): void {
     super.sync(time);
     this.onChange();
-  }
-}
-
-/** The platter as a file for what is done at once. */
-class PlatterFile implements SyncFile {
-  readonly path = "image";
-  readonly limit = Number.POSITIVE_INFINITY;
-  readonly #platter: Platter;
-
-  constructor(platter: Platter) {
-    this.#platter = platter;
-  }
-  size(): number {
-    return this.#platter.size;
-  }
-  read(bytes: Uint8Array, offset: number): number {
-    const found = this.#platter.read(offset, bytes.length);
-    bytes.set(found);
-    return found.length;
-  }
-  write(bytes: Uint8Array, offset: number): void {
-    this.#platter.write(offset, bytes);
-  }
-  sync(): void {
-    this.#platter.sync(this.#platter.time);
-  }
-  punch(offset: number, length: number): void {
-    this.#platter.zero(offset, length);
   }
 }
 
@@ -137,7 +111,7 @@ class Story {
     this.#snapshots = snapshots.map(({ l1Offset }) => {
       return { l1Offset, contents: readAll(bytes, l1Offset) };
     });
-    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 2 + (3 << 20));
+    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 2 + ROOM);
     this.#platter.write(0, bytes);
     this.#platter.sync(this.#platter.time);
     this.#churns = random.chance(0.4);

@@ -8,7 +8,7 @@ import { type Header, readHeader } from "../../../targets/qcow2/header.ts";
 export class BytesFile implements SyncFile {
   readonly path = "image";
   readonly limit = Number.POSITIVE_INFINITY;
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -30,6 +30,9 @@ export class BytesFile implements SyncFile {
   }
   punch(offset: number, length: number): void {
     this.bytes.fill(0, offset, offset + length);
+  }
+  truncate(length: number): void {
+    this.bytes = this.bytes.subarray(0, length);
   }
 }
 
