@@ -34,6 +34,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
   const handlers = target.attach(plan.config, plan.disk, {
     runnable,
     allocate,
+    secret: plan.secret,
     log: (line) => trickle.say(line),
   });
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));

@@ -17,6 +17,7 @@ import {
   parseOptions,
   peekOption,
 } from "./options.ts";
+import { askSecret } from "./ask_secret.ts";
 import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
@@ -98,9 +99,12 @@ async function add(
 ): Promise<void> {
   if (target === undefined) throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
   const plan = makePlan(values, target);
+  const question = target.question?.(plan.config);
+  const secret = question === undefined ? undefined : askSecret(question);
+  plan.secret = secret !== undefined;
   const json = values["json"] === true;
-  if (values["foreground"] === true) become(plan, json);
-  await announce(await launch(plan), plan, json);
+  if (values["foreground"] === true) become(plan, json, secret);
+  await announce(await launch(plan, secret), plan, json);
 }
 
 export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
@@ -125,6 +129,7 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     affinity: text("queue-affinity") === undefined ? [] : parseAffinity(text("queue-affinity")!),
     threads: text("threads") === undefined ? 0 : threads,
     logLevel: parseLevel(text("log-level") ?? "info"),
+    secret: false,
   };
 }
 

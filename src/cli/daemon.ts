@@ -3,6 +3,7 @@
 import { type Host, serve, type ServePlan } from "../control/daemon.ts";
 import { answerFailed, answerLive, nameProcess } from "../control/launch.ts";
 import { type Log, openLog } from "../control/log.ts";
+import { takeSecret } from "../control/secret.ts";
 import { announce } from "./add.ts";
 
 /** `argv`: the plan as JSON, then the flags of `become`. */
@@ -14,6 +15,7 @@ export async function runDaemon(
   const foreground = argv.includes("--foreground");
   const log = openLog(plan.logLevel, foreground);
   const host = await hostFor(plan, log);
+  if (plan.secret) host.secret = takeSecret();
   nameProcess();
   let live = false;
   try {

@@ -43,6 +43,8 @@ export interface ServePlan {
   /** Microseconds to look for completions before sleeping. */
   pollUs: number;
   limits: AskedLimits;
+  /** Somebody typed a passphrase, which is handed over beside the plan. */
+  secret: boolean;
   /** CPU sets by queue id, instead of the driver's. */
   affinity: number[][];
   /** 0: one a queue. */
@@ -55,6 +57,7 @@ export interface Host {
   target: AnyTarget;
   log: Log;
   startThread(plan: ThreadPlan): Thread;
+  secret?: string | undefined;
 }
 
 /** Serves until the device is stopped. `onLive` is told the id once the block device exists. */
@@ -63,7 +66,7 @@ export async function serve(
   host: Host,
   onLive: (id: number) => Promise<void>,
 ): Promise<void> {
-  const open = openDisk(plan, host.target);
+  const open = openDisk(plan, host);
   isolate(host.log);
   const server = new Server(plan, host, withLimits(open.disk, plan.limits));
   const onSignal = (signal: string): void => {
@@ -85,9 +88,9 @@ export async function serve(
   }
 }
 
-function openDisk(plan: ServePlan, target: AnyTarget): OpenDisk {
+function openDisk(plan: ServePlan, { target, secret }: Host): OpenDisk {
   try {
-    return target.open(plan.config);
+    return target.open(plan.config, secret);
   } catch (error) {
     if (!(error instanceof SysError) || error.op !== "lock" || error.errno !== EAGAIN) throw error;
     const holder = readAllStates().find((state) => state.report["backing_file"] === error.subject);
@@ -215,6 +218,7 @@ class Server {
       name: `ublk${this.id}q${index}`,
       target: this.#plan.target,
       config: this.#plan.config,
+      secret: this.#host.secret,
       disk: this.#disk,
       cpus,
       shape: {

@@ -10,6 +10,7 @@ import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { ServePlan } from "./daemon.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
+import { keepSecret, packSecret } from "./secret.ts";
 
 /** The hidden verb behind which the daemon lives. */
 export const DAEMON_VERB = "daemon";
@@ -28,15 +29,17 @@ const SELF = "/proc/self/exe";
 const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
 
 /** Starts a daemon and answers the id of its device once the block device exists. */
-export async function launch(plan: ServePlan): Promise<number> {
+export async function launch(plan: ServePlan, secret?: string): Promise<number> {
+  const secretFd = secret === undefined ? undefined : packSecret(secret);
   const env = daemonEnvironment();
   const child = Bun.spawn([SELF, ...selfArguments(plan)], {
     argv0: process.execPath,
     cwd: "/",
     env,
     detached: true,
-    stdio: ["ignore", "ignore", "pipe", "pipe"],
+    stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
   });
+  if (secretFd !== undefined) libc.close(secretFd);
   const fd = child.stdio[ANSWER_FD];
   if (typeof fd !== "number") throw new Error("the daemon's answer has no descriptor");
   const text = await Bun.file(fd).text();
@@ -55,7 +58,8 @@ export async function launch(plan: ServePlan): Promise<number> {
 }
 
 /** Becomes the daemon, in the foreground: same process id, same terminal. Never returns. */
-export function become(plan: ServePlan, json: boolean): never {
+export function become(plan: ServePlan, json: boolean, secret?: string): never {
+  if (secret !== undefined) keepSecret(secret);
   const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
   if (json) argv.push("--json");
   process.execve?.(SELF, argv, daemonEnvironment());

@@ -25,6 +25,8 @@ export interface ThreadPlan {
   name: string;
   target: string;
   config: unknown;
+  /** What was typed at the terminal; in no file and in no command line. */
+  secret?: string | undefined;
   disk: Disk;
   cpus: Uint8Array;
   shape: {

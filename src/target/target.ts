@@ -118,6 +118,8 @@ export interface QueueContext {
   runnable: Io[];
   /** Zeroed memory that the kernel may keep, page-aligned; answers its address. */
   allocate(length: number): number;
+  /** The answer to the target's question. */
+  secret?: string | undefined;
   /** One line for the daemon's log: an event that a person must know, not one of every IO. */
   log?(line: string): void;
 }
@@ -208,8 +210,10 @@ export interface TargetDef<Config> {
   options: Record<string, OptionDef>;
   /** Options to plain JSON with absolute paths: this is what is saved. No IO. */
   configure(values: OptionValues): Config;
-  /** Opens, locks and inspects, in the main thread. Throws SysError. */
-  open(config: Config): OpenDisk;
+  /** What has to be asked at the terminal before `open`; undefined for nothing. Throws nothing. */
+  question?(config: Config): string | undefined;
+  /** Opens, locks and inspects, in the main thread. Throws SysError. `secret`: the answer. */
+  open(config: Config, secret?: string): OpenDisk;
   /** In each Worker: wiring. May read what `open` has looked at, and writes nothing. */
   attach(config: Config, disk: Disk, context: QueueContext): Handlers;
   /** Of a target whose images have a format of their own. */

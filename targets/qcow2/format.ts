@@ -4,6 +4,7 @@ export const MAGIC = 0x514649fb;
 
 export const V2_HEADER_LENGTH = 72;
 export const V3_HEADER_LENGTH = 104;
+export const CRYPT_METHOD_AT = 32;
 /** Where fields of the header stand that are written again after the image was made. */
 export const REFCOUNT_TABLE_OFFSET_AT = 48;
 export const INCOMPATIBLE_FEATURES_AT = 72;

@@ -62,7 +62,7 @@ export function readHeader(bytes: Uint8Array, path: string, fileSize: number): H
     clusterBits,
     clusterSize: 2 ** clusterBits,
     size: offsetAt(24, "size"),
-    cryptMethod: view.getUint32(32),
+    cryptMethod: view.getUint32(q.CRYPT_METHOD_AT),
     l1Size: view.getUint32(36),
     l1Offset: offsetAt(40, "l1_table_offset"),
     refcountTableOffset: offsetAt(48, "refcount_table_offset"),

@@ -33,7 +33,12 @@ interface Partition {
 }
 
 /** The cipher of the image's data. Throws ImageError, also for a passphrase that opens nothing. */
-export function unlock(image: SyncFile, header: Header, passphrase: Uint8Array): DiskCipher {
+export function unlock(
+  image: SyncFile,
+  header: Header,
+  passphrase: Uint8Array,
+  from = "the key file",
+): DiskCipher {
   const refuse = (reason: string, hint?: string): never => {
     throw new ImageError(image.path, reason, hint);
   };
@@ -45,8 +50,8 @@ export function unlock(image: SyncFile, header: Header, passphrase: Uint8Array):
     if (key !== undefined) return new DiskCipher(key);
   }
   return refuse(
-    "the key file opens none of its key slots",
-    "it has to hold the passphrase exactly",
+    `${from} opens none of its key slots`,
+    from === "the key file" ? "it has to hold the passphrase exactly" : "try again",
   );
 }
 

@@ -13,8 +13,14 @@ import { parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
-import { CRYPT_LUKS, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from "./format.ts";
-import { ImageError } from "./header.ts";
+import {
+  CRYPT_LUKS,
+  CRYPT_METHOD_AT,
+  INCOMPATIBLE_CORRUPT,
+  INCOMPATIBLE_DIRTY,
+  V3_HEADER_LENGTH,
+} from "./format.ts";
+import { ImageError, isQcow2 } from "./header.ts";
 import { unlock } from "./luks.ts";
 import type { DiskCipher } from "./xts.ts";
 import { repairImage } from "./repair.ts";
@@ -75,7 +81,11 @@ export default defineTarget<Qcow2Config>({
       key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
     };
   },
-  open(config) {
+  question(config) {
+    if (config.key_file !== "" || !isEncrypted(config.backing_file)) return undefined;
+    return `passphrase of ${config.backing_file} (not kept: recovery needs --key-file)`;
+  },
+  open(config, secret) {
     const files: ImageFile[] = [];
     let direct: DirectFile | undefined;
     const close = (): void => {
@@ -88,7 +98,7 @@ export default defineTarget<Qcow2Config>({
         files.push(file);
         return new DescriptorFile(file.fd, path);
       });
-      cipherOf(config, chain); // a wrong key is found out here, not by the first READ
+      cipherOf(config, chain, secret); // a wrong key is found out here, not by the first READ
       if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
       direct = directOf(config, chain);
       return { disk: diskOf(config, chain, files, direct), close };
@@ -102,7 +112,7 @@ export default defineTarget<Qcow2Config>({
       config,
       disk.files.map((fd) => ({ fd })),
     );
-    const cipher = cipherOf(config, chain);
+    const cipher = cipherOf(config, chain, context.secret);
     // It is the last of the files, behind those of the chain.
     const directFile = disk.report["direct_io"] === true ? disk.files.length : undefined;
     const { read_only: readOnly, cache_size: cacheSize } = config;
@@ -119,19 +129,44 @@ function chainOf(config: Qcow2Config, files: { fd: number }[]): ChainImage {
   });
 }
 
-function cipherOf(config: Qcow2Config, chain: ChainImage): DiskCipher | undefined {
+/** Whether a LUKS header is in there; what else is wrong with it is found out by `open`. */
+function isEncrypted(path: string): boolean {
+  try {
+    const file = openPlainFile(path);
+    try {
+      const image = new DescriptorFile(file.fd, path);
+      const bytes = new Uint8Array(V3_HEADER_LENGTH);
+      image.read(bytes, 0);
+      return isQcow2(bytes) && new DataView(bytes.buffer).getUint32(CRYPT_METHOD_AT) === CRYPT_LUKS;
+    } finally {
+      file.close();
+    }
+  } catch {
+    return false;
+  }
+}
+
+function cipherOf(
+  config: Qcow2Config,
+  chain: ChainImage,
+  secret: string | undefined,
+): DiskCipher | undefined {
   for (let image = chain.backing; image !== undefined; image = image.backing) {
     if (image.header?.cryptMethod !== CRYPT_LUKS) continue;
     throw new ImageError(image.path, "is encrypted: as a backing file it is not served");
   }
   const encrypted = chain.header!.cryptMethod === CRYPT_LUKS;
-  if (encrypted && config.key_file === "") {
-    throw new ImageError(chain.path, "is encrypted with LUKS", "--key-file opens it");
+  if (encrypted && config.key_file === "" && secret === undefined) {
+    const hint = "--key-file opens it, and so does a passphrase typed at a terminal";
+    throw new ImageError(chain.path, "is encrypted with LUKS", hint);
   }
   if (!encrypted && config.key_file !== "") {
     throw new ImageError(chain.path, "is not encrypted", "leave out --key-file");
   }
-  return encrypted ? unlock(chain.file, chain.header!, readKey(config.key_file)) : undefined;
+  if (!encrypted) return undefined;
+  const typed = config.key_file === "";
+  const key = typed ? Buffer.from(secret!) : readKey(config.key_file);
+  return unlock(chain.file, chain.header!, key, typed ? "the passphrase" : "the key file");
 }
 
 /** Data goes directly to where it stands; tables, and what is smaller than a page, do not. */
