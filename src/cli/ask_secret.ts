@@ -4,8 +4,8 @@ import { readSync } from "node:fs";
 import { UsageError } from "../target/parse.ts";
 
 const STDIN_FD = 0;
-const ENTER = ["\r", "\n"];
-const ERASE = ["\x7f", "\b"];
+const ENTER = new Set(["\r", "\n"]);
+const ERASE = new Set(["\x7f", "\b"]);
 const INTERRUPT = "\x03";
 const END = "\x04";
 const ERASE_ALL = "\x15";
@@ -33,9 +33,9 @@ export function readLine(nextByte: () => string): string {
   for (;;) {
     const byte = nextByte();
     if (byte === INTERRUPT) throw new UsageError("interrupted");
-    if (ENTER.includes(byte) || byte === END) break;
+    if (ENTER.has(byte) || byte === END) break;
     if (byte === ERASE_ALL) typed = [];
-    else if (!ERASE.includes(byte)) typed.push(byte);
+    else if (!ERASE.has(byte)) typed.push(byte);
     // A character may be several bytes, of which only the first is not 10xxxxxx.
     else while (/[\x80-\xbf]/.test(typed.pop() ?? ""));
   }

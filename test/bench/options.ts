@@ -7,7 +7,7 @@ export const USAGE = `bun run bench [options]     measure ublk against what one 
 
 --rounds N        rounds, each with every contestant in turn (default 5)
 --minutes N       for everything: decides how long one measurement is, and ends the rounds early
-                  when the machine is slower than expected (default 35)
+                  when the machine is slower than expected (default 45)
 --quick           for development: a few contestants, one round, short runs
 --only PATTERN    only what matches: a regular expression, tried on SECTION/CONTESTANT/WORKLOAD
 --seconds N       length of one measurement, instead of what --minutes allows
@@ -33,7 +33,7 @@ export interface Options {
 
 const WORDS = {
   rounds: { type: "string" },
-  minutes: { type: "string", default: "35" },
+  minutes: { type: "string", default: "45" },
   quick: { type: "boolean", default: false },
   only: { type: "string" },
   seconds: { type: "string" },

@@ -67,7 +67,7 @@ async function startKernel(vm: Vm, kind: string, file?: string): Promise<Running
 const NBD = "/dev/nbd0";
 
 async function startNbd(vm: Vm, command: string, file = ""): Promise<Running> {
-  await vm.sh`modprobe nbd nbds_max=1 max_part=0; ${raw(command)} -f qcow2 -c ${NBD} ${file}
+  await vm.sh`modprobe nbd nbds_max=1 max_part=0; mkdir -p /run/lock; ${raw(command)} -f qcow2 -c ${NBD} ${file}
     until [ "$(cat /sys/block/nbd0/size)" -gt 0 ]; do sleep 0.1; done`;
   // It has let go of the image only when its process is gone.
   const stop = () =>

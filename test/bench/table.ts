@@ -141,13 +141,7 @@ const ALLOCATED: Section = {
     fresh: false,
   },
   workloads: ["rr32", "rw32", "sr32", "sw32"],
-  contestants: [
-    OUR_QCOW2,
-    { family: "ublk", options: "-t loop", quick: true },
-    QEMU_NBD,
-    { family: "ublk", options: "-t qcow2 --mode copy" },
-    { family: "ublk", options: "-t loop --mode copy" },
-  ],
+  contestants: [OUR_QCOW2, { family: "ublk", options: "-t loop", quick: true }, QEMU_NBD],
 };
 
 /** So large that hardly a cluster is met twice, and small enough for anybody's cache of tables. */

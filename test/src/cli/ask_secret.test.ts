@@ -1,3 +1,5 @@
+/** The question for a passphrase, at a terminal of our own making. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { pbkdf2Sync } from "node:crypto";
 import { join } from "node:path";

@@ -90,6 +90,11 @@ class Story {
   /** Clusters are let go of and used again, over and over. */
   readonly #churns: boolean;
   #cutChance: number;
+  /**
+   * What a torn sector has whole: an entry. Those of extended L2 have 16 bytes, and no order of
+   * two writes could replace a compressed cluster without losing it in between.
+   */
+  readonly #unit: number;
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -117,6 +122,7 @@ class Story {
     this.#churns = random.chance(0.4);
     this.#left = (this.#churns ? 80 : 20) + random.int(60);
     this.#cutChance = 0.4;
+    this.#unit = this.#shape.extended ? 16 : 8;
     this.#world = this.#makeWorld();
   }
 
@@ -275,7 +281,7 @@ class Story {
     const length = Math.min(bytes.length, others.length);
     for (let sector = 0; sector + SECTOR <= length; sector += SECTOR) {
       if (!this.#random.chance(0.3)) continue;
-      const until = sector + this.#random.int(SECTOR / 8) * 8;
+      const until = sector + this.#random.int(SECTOR / this.#unit) * this.#unit;
       bytes.set(others.subarray(sector, until), sector);
     }
     count.torn++;
