@@ -19,6 +19,7 @@ export const {
   ENOSPC,
   EROFS,
   ETIMEDOUT,
+  ETIME,
   EOPNOTSUPP,
 } = constants.errno;
 

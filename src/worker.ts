@@ -40,6 +40,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));
   const loop = new Loop(ring, ios, commands, handlers, runnable, complain);
   say({ kind: "ready", tid: libc.gettid() });
+  handlers.begin?.();
   const failure = loop.run();
   trickle.flush();
   if (ring instanceof KernelRing) hearOut(ring);

@@ -9,6 +9,7 @@ const VERBS = [
   ["add", "-t", "null"],
   ["add", "-t", "loop"],
   ["add", "-t", "qcow2"],
+  ["add", "-t", "fault_inject"],
   ["del"],
   ["list"],
   ["check"],

@@ -12,6 +12,7 @@ import type { IoShared, QueueIo } from "./io.ts";
 import { CopyIo } from "./io_copy.ts";
 import { RegisteredIo } from "./io_registered.ts";
 import { UserCopyIo } from "./io_user_copy.ts";
+import { WaitTimes } from "./wait_times.ts";
 
 /** The part of a queue that one thread serves: tags `firstTag`, `firstTag + tagStep`, … */
 export interface QueueShare {
@@ -79,13 +80,17 @@ export function assemble(shape: ThreadShape, makeRing = kernelRing): Assembly {
   ring.registerFiles(shape.files);
   if (registers) ring.registerSparseBuffers(slots);
   const zeroes = allocate(Math.max(ZEROES_MAX, shape.maxIoBytes));
-  const shared = { ring, reserved, zeroes, zeroFile: shape.files.length - 1 };
+  const waits = new WaitTimes(slots);
+  const shared = { ring, reserved, zeroes, zeroFile: shape.files.length - 1, waits };
   const ios: QueueIo[] = [];
   for (const share of shape.queues) {
     ios.push(...makeIos(shape, share, ios.length, shared, allocate));
   }
   const commands = makeCommands(shape, ring, ios, allocate);
-  const free = (): void => arenas.forEach((arena) => arena.free());
+  const free = (): void => {
+    arenas.forEach((arena) => arena.free());
+    waits.free();
+  };
   return { ring, ios, commands, allocate, free };
 }
 

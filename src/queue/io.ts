@@ -16,6 +16,7 @@ import {
   IORING_OP_FSYNC,
   IORING_OP_READ,
   IORING_OP_READ_FIXED,
+  IORING_OP_TIMEOUT,
   IORING_OP_WRITE,
   IORING_OP_WRITE_FIXED,
   IOSQE_CQE_SKIP_SUCCESS,
@@ -26,11 +27,14 @@ import {
   setUserData,
 } from "../../ffi/io_uring.ts";
 import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../target/target.ts";
+import type { WaitTimes } from "./wait_times.ts";
 
 export const KIND_COMMAND = 0;
 export const KIND_TARGET = 1;
 export const KIND_REGISTER = 2;
 export const KIND_UNREGISTER = 3;
+/** A wait is over; 4 is a resize. */
+export const KIND_WAIT = 5;
 const KIND_SHIFT = 28;
 const EXPECTED_MASK = (1 << KIND_SHIFT) - 1;
 
@@ -75,6 +79,7 @@ export interface IoShared {
   zeroes: number;
   /** The registered file that is /dev/zero. */
   zeroFile: number;
+  waits: WaitTimes;
 }
 
 export abstract class QueueIo implements Io {
@@ -92,6 +97,7 @@ export abstract class QueueIo implements Io {
   coroutine: Coroutine | null = null;
   readonly #ring: Ring;
   readonly #reserved: number;
+  readonly #waits: WaitTimes;
   protected readonly zeroes: number;
   readonly #pieces = new Float64Array(PIECES_MAX * CHAIN_PIECES * PIECE_WORDS);
   #pieceCount = 0;
@@ -107,6 +113,7 @@ export abstract class QueueIo implements Io {
     this.#ring = shared.ring;
     this.#reserved = shared.reserved;
     this.zeroes = shared.zeroes;
+    this.#waits = shared.waits;
   }
 
   /** What a command for this tag carries in its address member; 0 where no buffer is copied. */
@@ -172,6 +179,20 @@ export abstract class QueueIo implements Io {
   writeZeroes(file: number, fileOffset: number, length: number): void {
     if (length > ZEROES_MAX) this.#fail(-EINVAL);
     else this.queueWrite(file, fileOffset, this.zeroes, length, false);
+  }
+
+  /** No piece: it transfers nothing, is never short and never sent again. */
+  wait(microseconds: number): void {
+    const sqe = this.#ring.nextSqeKeeping(this.#reserved);
+    if (sqe < 0) {
+      this.#fail(-EAGAIN);
+      return;
+    }
+    const sqes = this.#ring.sqes;
+    const timespec = this.#waits.set(this.slot, microseconds);
+    prepRw(sqes, sqe, IORING_OP_TIMEOUT, 0, 0, timespec, 1, 0, 0, 0);
+    setUserData(sqes, sqe, this.slot, userMeta(KIND_WAIT, 0));
+    this.inFlight++;
   }
 
   /** fallocate(2) has its length where others have the address, and its mode as length. */

@@ -6,7 +6,7 @@
  * request that arrives is committed exactly once.
  */
 
-import { EBUSY, EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EIO, EOPNOTSUPP, ETIME, SysError } from "../../ffi/errno.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
 import { UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
 import { type Handlers, OP_READ, OP_WRITE, QUEUED, SLOW } from "../target/target.ts";
@@ -16,6 +16,7 @@ import {
   KIND_COMMAND,
   KIND_REGISTER,
   KIND_TARGET,
+  KIND_WAIT,
   kindOf,
   type QueueIo,
 } from "./io.ts";
@@ -96,6 +97,7 @@ export class Loop {
       if (kind === KIND_TARGET) this.#targetIoDone(this.#ios[slot]!, expectedOf(meta), res);
       else if (kind === KIND_COMMAND) this.#commandDone(slot, res, flags);
       else if (kind === KIND_REGISTER) this.#bufferRegistered(this.#ios[slot]!, res);
+      else if (kind === KIND_WAIT) this.#waited(this.#ios[slot]!, res);
       else this.#refused = res; // a buffer that cannot be unregistered: its request never ends
     }
   }
@@ -127,6 +129,11 @@ export class Loop {
     if (!io.pieceDone(expected, res)) return;
     if (io.coroutine === null) this.#end(io);
     else this.#resume(io);
+  }
+
+  /** -ETIME is what a wait that came to its end answers. */
+  #waited(io: QueueIo, res: number): void {
+    this.#targetIoDone(io, 0, res === -ETIME ? 0 : res);
   }
 
   #handle(io: QueueIo): void {

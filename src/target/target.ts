@@ -83,6 +83,8 @@ export interface Io {
   readMeta(file: number, fileOffset: number, address: number, length: number): void;
   /** Memory of the target to backing file. */
   writeMeta(file: number, fileOffset: number, address: number, length: number): void;
+  /** Lets time pass; one wait at a time. */
+  wait(microseconds: number): void;
 }
 
 /**
@@ -122,9 +124,13 @@ export interface QueueContext {
   secret?: string | undefined;
   /** One line for the daemon's log: an event that a person must know, not one of every IO. */
   log?(line: string): void;
+  /** The device is taken over from a server that is gone. */
+  recovering?: boolean;
 }
 
 export interface Handlers {
+  /** The thread is about to fetch for the first time; START_DEV waits for it, or soon will. */
+  begin?(): void;
   /** Queues verbs, allocates nothing, answers a verdict. */
   queueIo(io: Io): number;
   /** The way of requests that have to wait in between. */

@@ -5,6 +5,7 @@ import { Arena } from "../../ffi/arena.ts";
 import { SimDriver } from "./driver.ts";
 import { EIO } from "./errno.ts";
 import { Memory } from "./memory.ts";
+import { SimTimers } from "./timers.ts";
 import { Random } from "./random.ts";
 import { type Cqe, SimRing } from "./ring.ts";
 import type { Sqe } from "./sqe.ts";
@@ -41,8 +42,9 @@ function fresh() {
   const views = [new DataView(iods.buffer)];
   const driver = new SimDriver({ ...how, ...sizes }, views, memory, new Random(1));
   const nothing = (): void => {};
+  const timers = new SimTimers(memory, new Random(1));
   const surroundings = { step: () => false, linger: nothing, check: nothing, broke: nothing };
-  const ring = new SimRing(4, new Map(), memory, surroundings, (queued) => queued);
+  const ring = new SimRing(4, new Map(), memory, timers, surroundings, (queued) => queued);
   const { address } = new Arena(2 * LENGTH);
   const cqes: Cqe[] = [];
   const done = (res: number): Cqe => {

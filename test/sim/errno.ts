@@ -18,4 +18,5 @@ export const {
   EINVAL,
   ENOSPC,
   EOPNOTSUPP,
+  ETIME,
 } = constants.errno;

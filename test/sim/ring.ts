@@ -6,6 +6,7 @@ import { EAGAIN, EBADF, EBUSY, ECANCELED, EFAULT, EINTR } from "./errno.ts";
 import type { Memory } from "./memory.ts";
 import type { Random } from "./random.ts";
 import { readSqe, type Sqe } from "./sqe.ts";
+import { type SimTimers, TIMEOUT } from "./timers.ts";
 
 const SQE_WORDS = 16;
 const FIXED_FILE = 1 << 0;
@@ -66,6 +67,7 @@ export class SimRing implements ThreadRing {
   readonly provided: ProvidedBuffers;
   readonly #open: ReadonlyMap<number, SimFile>;
   #files: (SimFile | undefined)[] = [];
+  readonly #timers: SimTimers;
   readonly #world: Surroundings;
   readonly #intake: Intake;
   #head = 0;
@@ -78,6 +80,7 @@ export class SimRing implements ThreadRing {
     entries: number,
     open: ReadonlyMap<number, SimFile>,
     memory: Memory,
+    timers: SimTimers,
     world: Surroundings,
     intake: Intake,
   ) {
@@ -85,6 +88,7 @@ export class SimRing implements ThreadRing {
     this.sqes = new Int32Array(entries * SQE_WORDS).fill(-1);
     this.#open = open;
     this.provided = new ProvidedBuffers(memory);
+    this.#timers = timers;
     this.#world = world;
     this.#intake = intake;
   }
@@ -225,7 +229,8 @@ export class SimRing implements ThreadRing {
     if ((sqe.flags & ~KNOWN_FLAGS) !== 0) throw new Error(`SQE flags 0x${sqe.flags.toString(16)}`);
     const file = sqe.flags & FIXED_FILE ? this.#files[sqe.file] : undefined;
     if (FIXED_OPCODES.has(sqe.opcode)) sqe.pages = this.buffers.get(sqe.bufIndex);
-    if (file === undefined) done(-EBADF);
+    if (sqe.opcode === TIMEOUT) this.#timers.submit(sqe, done);
+    else if (file === undefined) done(-EBADF);
     else if (FIXED_OPCODES.has(sqe.opcode) && sqe.pages === undefined) done(-EFAULT);
     else file.submit(sqe, done, this);
   }

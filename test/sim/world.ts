@@ -12,6 +12,7 @@ import { Platter } from "./platter.ts";
 import { Random } from "./random.ts";
 import { type Intake, type SimFile, SimRing } from "./ring.ts";
 import { hasData, type Request } from "./tags.ts";
+import { SimTimers } from "./timers.ts";
 import { toArrayBuffer, type Pointer } from "bun:ffi";
 
 export const SECTOR = 512;
@@ -71,6 +72,7 @@ export class World {
   readonly random: Random;
   readonly disk: SimDisk;
   readonly driver: SimDriver;
+  readonly timers: SimTimers;
   readonly loop: Loop;
   /** What the loop complained of. */
   readonly complaints: unknown[] = [];
@@ -100,7 +102,8 @@ export class World {
     );
     const how = { ...way, queues, depth, maxIoBytes, userCopy };
     this.driver = new SimDriver(how, views, memory, this.random);
-    this.sources = [this.driver, this.disk];
+    this.timers = new SimTimers(memory, this.random);
+    this.sources = [this.driver, this.disk, this.timers];
     const open = new Map<number, SimFile>([
       [CHAR_FD, this.driver],
       [DISK_FD, this.disk],
@@ -109,7 +112,7 @@ export class World {
     const least = queues * depth * (options.sqesPerSlot ?? 0);
     const intake = options.intake ?? ((queued: number): number => queued);
     const makeRing = (entries: number): SimRing =>
-      new SimRing(Math.max(entries, least), open, memory, this, intake);
+      new SimRing(Math.max(entries, least), open, memory, this.timers, this, intake);
     const shares = views.flatMap((_, queueId) =>
       Array.from({ length: Math.min(way.parts, depth) }, (__, firstTag) => ({
         ...{ queueId, depth, firstTag, tagStep: Math.min(way.parts, depth) },

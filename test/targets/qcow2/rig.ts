@@ -10,6 +10,7 @@ import { Commands } from "../../../src/queue/commands.ts";
 import { CopyIo } from "../../../src/queue/io_copy.ts";
 import { KIND_COMMAND, type QueueIo, userMeta } from "../../../src/queue/io.ts";
 import { Loop } from "../../../src/queue/loop.ts";
+import { WaitTimes } from "../../../src/queue/wait_times.ts";
 import { openDirect, openImageFile } from "../../../src/target/backing_file.ts";
 import { bytesAt } from "../../../src/target/memory.ts";
 import { DescriptorFile } from "../../../src/target/file_io.ts";
@@ -194,7 +195,9 @@ export class Rig {
       ring.registerFiles([none, ...this.#fds, none]);
       const zeroFile = this.#fds.length + 1;
       const zeroes = allocate(Math.max(ZEROES_MAX, maxIoBytes));
-      const shared = { ring, reserved: depth, zeroes, zeroFile };
+      const waits = new WaitTimes(depth);
+      this.#closers.push(() => waits.free());
+      const shared = { ring, reserved: depth, zeroes, zeroFile, waits };
       const buffers: Uint8Array[] = [];
       for (let slot = 0; slot < depth; slot++) {
         const address = allocate(maxIoBytes);
