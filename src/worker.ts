@@ -1,5 +1,6 @@
 /** THREAD entry: ring + ios + commands + handlers → Loop.run(). */
 
+import { doublesAt } from "../ffi/arena.ts";
 import { errorFacts, SysError } from "../ffi/errno.ts";
 import { KernelRing } from "../ffi/kernel_ring.ts";
 import * as libc from "../ffi/libc.ts";
@@ -9,6 +10,8 @@ import type { ThreadMessage, ThreadPlan } from "./control/threads.ts";
 import { assemble } from "./queue/assemble.ts";
 import type { QueueIo } from "./queue/io.ts";
 import { Loop } from "./queue/loop.ts";
+import { Tally } from "./queue/tally.ts";
+import { THREAD_CELLS } from "./target/counters.ts";
 import { OP_NAMES } from "./target/target.ts";
 
 declare const self: Worker;
@@ -38,7 +41,8 @@ async function serve(plan: ThreadPlan): Promise<void> {
     log: (line) => trickle.say(line),
   });
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));
-  const loop = new Loop(ring, ios, commands, handlers, runnable, complain);
+  const tally = new Tally(ios.length, doublesAt(plan.countersAddress, THREAD_CELLS));
+  const loop = new Loop(ring, ios, commands, handlers, runnable, complain, tally);
   say({ kind: "ready", tid: libc.gettid() });
   handlers.begin?.();
   const failure = loop.run();

@@ -21,6 +21,7 @@ import { startEnder } from "./launch.ts";
 import type { Log, LogLevel } from "./log.ts";
 import { isGone } from "./remove.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
+import { type Counters, makeCounters } from "./stats.ts";
 import {
   dealQueues,
   type MappedQueue,
@@ -111,6 +112,7 @@ class Server {
   #charFd = -1;
   readonly #zeroFd = libc.open("/dev/zero", libc.O_RDONLY);
   #iods: { address: number; length: number }[] = [];
+  #counters: Counters | undefined;
   #threads: Thread[] = [];
   /** The block device is there. From now on it is ended from outside of this process. */
   #live = false;
@@ -134,8 +136,12 @@ class Server {
     const queues = await this.#mapQueues(info);
     const shares = dealQueues(queues, this.#threadCount(info));
     this.#refuseIfStopped();
+    const counters = (this.#counters = makeCounters(this.id, shares.length));
     this.#threads = shares.map((share, index) =>
-      this.#host.startThread(this.#threadPlan(info, share, index)),
+      this.#host.startThread({
+        ...this.#threadPlan(info, share, index),
+        countersAddress: counters.addresses[index]!,
+      }),
     );
     const tids = await Promise.all(this.#threads.map((thread) => thread.ready));
     const serving = (queueId: number): number =>
@@ -211,7 +217,11 @@ class Server {
     return this.#plan.threads === 0 ? info.nr_hw_queues : this.#plan.threads;
   }
 
-  #threadPlan(info: DevInfo, share: MappedQueueShares, index: number): ThreadPlan {
+  #threadPlan(
+    info: DevInfo,
+    share: MappedQueueShares,
+    index: number,
+  ): Omit<ThreadPlan, "countersAddress"> {
     const cpus = new Uint8Array(share.cpus[0]!.length);
     for (const mask of share.cpus) mask.forEach((byte, at) => (cpus[at]! |= byte));
     return {
@@ -260,6 +270,7 @@ class Server {
     if (!this.#live && this.id >= 0) await this.#stopThreads();
     await Promise.allSettled(this.#threads.map((thread) => thread.ended));
     for (const { address, length } of this.#iods) libc.munmap(address, length);
+    this.#counters?.unmap();
     if (this.#charFd >= 0) libc.close(this.#charFd);
     // A START_DEV that still waits holds the device; it goes with its ring.
     this.#channel.close();

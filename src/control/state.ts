@@ -1,5 +1,6 @@
 /**
- * /run/ublk/ID.json: what neither the kernel nor the image knows of a device.
+ * /run/ublk/ID.json: what neither the kernel nor the image knows of a device. Beside it is ID.stat,
+ * what its threads count (stats.ts).
  *
  * The kernel is right where the two disagree. A file is written aside and renamed, so that a
  * reader sees a whole one or none.
@@ -36,32 +37,54 @@ export interface DeviceState {
   affinity: (number[] | null)[];
 }
 
-const pathOf = (dir: string, id: number): string => `${dir}/${id}.json`;
+type Kind = "json" | "stat";
+
+const pathOf = (dir: string, id: number, kind: Kind): string => `${dir}/${id}.${kind}`;
 
 export function writeState(state: Omit<DeviceState, "schema">, dir = STATE_DIR): void {
-  ensureDirectory(dir);
-  const aside = `${dir}/.${state.dev_id}.${process.pid}`;
-  rmSync(aside, { force: true });
   const text = JSON.stringify({ schema: SCHEMA, ...state }, null, 2);
-  writeFileSync(aside, `${text}\n`, { mode: 0o600, flag: "wx" });
-  renameSync(aside, pathOf(dir, state.dev_id));
+  putFile(state.dev_id, "json", `${text}\n`, dir);
+}
+
+/** A new file of a device, whole from the moment it is there. */
+export function putFile(
+  id: number,
+  kind: Kind,
+  content: string | Uint8Array,
+  dir = STATE_DIR,
+): string {
+  ensureDirectory(dir);
+  const aside = `${dir}/.${id}.${process.pid}`;
+  rmSync(aside, { force: true });
+  writeFileSync(aside, content, { mode: 0o600, flag: "wx" });
+  renameSync(aside, pathOf(dir, id, kind));
+  return pathOf(dir, id, kind);
 }
 
 export function removeState(id: number, dir = STATE_DIR): void {
-  rmSync(pathOf(dir, id), { force: true });
+  rmSync(pathOf(dir, id, "json"), { force: true });
+  rmSync(pathOf(dir, id, "stat"), { force: true });
+}
+
+/** A descriptor of a file that only we could have written; undefined when there is none. */
+export function openFile(id: number, kind: Kind, dir = STATE_DIR): number | undefined {
+  let fd: number;
+  try {
+    checkDirectory(dir);
+    fd = openSync(pathOf(dir, id, kind), constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch {
+    return undefined;
+  }
+  if (fstatSync(fd).isFile() && fstatSync(fd).uid === process.geteuid?.()) return fd;
+  closeSync(fd);
+  return undefined;
 }
 
 /** Undefined when there is no file for the device, or none that we may believe. */
 export function readState(id: number, dir = STATE_DIR): DeviceState | undefined {
-  let fd: number;
+  const fd = openFile(id, "json", dir);
+  if (fd === undefined) return undefined;
   try {
-    checkDirectory(dir);
-    fd = openSync(pathOf(dir, id), constants.O_RDONLY | constants.O_NOFOLLOW);
-  } catch {
-    return undefined;
-  }
-  try {
-    if (!fstatSync(fd).isFile() || fstatSync(fd).uid !== process.geteuid?.()) return undefined;
     const state: unknown = JSON.parse(readFileSync(fd, "utf8"));
     return isState(state) && state.dev_id === id ? state : undefined;
   } catch {

@@ -29,6 +29,8 @@ export interface ThreadPlan {
   secret?: string | undefined;
   disk: Disk;
   cpus: Uint8Array;
+  /** Where its counters are mapped; target/counters.ts says what is in them. */
+  countersAddress: number;
   shape: {
     mode: Mode;
     batch: boolean;

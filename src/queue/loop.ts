@@ -20,6 +20,7 @@ import {
   kindOf,
   type QueueIo,
 } from "./io.ts";
+import { Tally } from "./tally.ts";
 
 /** How often the kernel may put off the last commits before we leave without. */
 const SUBMIT_TRIES_MAX = 1000;
@@ -33,6 +34,7 @@ export class Loop {
   readonly #commands: Commands;
   readonly #handlers: Handlers;
   readonly #complain: Complain;
+  readonly #tally: Tally;
   /** Woken while another request ran; they run when it has had its turn. */
   readonly #runnable: QueueIo[];
   /** Requests that have arrived and are not committed yet. */
@@ -48,6 +50,7 @@ export class Loop {
     handlers: Handlers,
     runnable: QueueIo[],
     complain: Complain,
+    tally = new Tally(ios.length),
   ) {
     this.#ring = ring;
     this.#ios = ios;
@@ -55,6 +58,7 @@ export class Loop {
     this.#handlers = handlers;
     this.#runnable = runnable;
     this.#complain = complain;
+    this.#tally = tally;
   }
 
   /**
@@ -68,8 +72,10 @@ export class Loop {
     this.#commands.begin();
     while (!this.#aborted || this.#busy > 0 || this.#commands.holding()) {
       this.#commands.flush();
+      this.#tally.rest(this.#busy);
       const failure = this.#ring.submitAndWait();
       if (failure < 0) return failure;
+      this.#tally.wake();
       this.#reap();
       this.#runWoken();
       if (this.#refused < 0) return this.#refused;
@@ -113,6 +119,7 @@ export class Loop {
 
   #requestArrived(io: QueueIo): void {
     this.#busy++;
+    this.#tally.arrived(io.slot);
     this.#commands.load(io);
     if (io.mustRegister) this.#commands.registerBuffer(io);
     else this.#handle(io);
@@ -207,6 +214,7 @@ export class Loop {
 
   #commit(io: QueueIo, result: number): void {
     this.#busy--;
+    this.#tally.done(io.slot, io.op, io.length, result);
     this.#handlers.ioDone?.(io);
     if (io.mustUnregister) this.#commands.unregisterBuffer(io);
     this.#commands.commit(io, result);

@@ -66,6 +66,7 @@ const PLAN: ThreadPlan = {
   config: "",
   disk: diskOf(),
   cpus: new Uint8Array([1]),
+  countersAddress: 0,
   shape: {
     ...{ mode: "copy", batch: false, userCopy: false, zeroCopyMin: 0, maxIoBytes: 4096 },
     ...{ pollUs: 0, queues: [], files: [] },

@@ -1,0 +1,136 @@
+/**
+ * /run/ublk/ID.stat: what the threads of a device count, in memory that they share with whoever
+ * asks. One area a thread (target/counters.ts), behind a header. A daemon begins a new file.
+ */
+
+import { closeSync, fstatSync } from "node:fs";
+import { doublesAt, PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
+import * as libc from "../../ffi/libc.ts";
+import {
+  BUCKETS,
+  CELL_BUSY,
+  CELL_OPS,
+  COUNT_BUCKETS,
+  COUNT_BYTES,
+  COUNT_ERRORS,
+  COUNT_TIME_US,
+  COUNTED_OPS,
+  OP_CELLS,
+  THREAD_AREA,
+  THREAD_CELLS,
+} from "../target/counters.ts";
+import { openFile, putFile } from "./state.ts";
+
+/** Cells of the header. The schema changes with every change of the layout. */
+const HEADER = { schema: 0, threads: 1, sinceMs: 2, pid: 3 } as const;
+const HEADER_BYTES = 64;
+const CELL_BYTES = 8;
+const SCHEMA = 0x75626c6b01;
+const THREADS_MAX = 4096;
+
+/** The counters of a device that this process serves. */
+export interface Counters {
+  /** Of each thread's area. */
+  addresses: number[];
+  unmap(): void;
+}
+
+/** Makes the file, all zero, and maps it. */
+export function makeCounters(id: number, threads: number, dir?: string): Counters {
+  const length = roundUp(HEADER_BYTES + threads * THREAD_AREA, PAGE_SIZE);
+  const content = new Float64Array(length / CELL_BYTES);
+  content[HEADER.schema] = SCHEMA;
+  content[HEADER.threads] = threads;
+  content[HEADER.sinceMs] = Date.now();
+  content[HEADER.pid] = process.pid;
+  const path = putFile(id, "stat", new Uint8Array(content.buffer), dir);
+  const fd = libc.open(path, libc.O_RDWR);
+  const address = libc.mmap(
+    length,
+    libc.PROT_READ | libc.PROT_WRITE,
+    libc.MAP_SHARED | libc.MAP_POPULATE,
+    fd,
+    0,
+  );
+  libc.close(fd);
+  const areaOf = (_: unknown, index: number): number =>
+    address + HEADER_BYTES + index * THREAD_AREA;
+  const unmap = (): void => libc.munmap(address, length);
+  return { addresses: Array.from({ length: threads }, areaOf), unmap };
+}
+
+/** What was counted of one operation. */
+export interface OpStats {
+  ios: number;
+  bytes: number;
+  errors: number;
+  /** Of all requests together. */
+  time_us: number;
+  /** Requests that took less than 1, 2, 4, 8, … microseconds; the last has the rest. */
+  histogram: number[];
+}
+
+export interface Stats {
+  /** When the daemon began to count, in milliseconds of Unix time, and which one it is. */
+  since_ms: number;
+  ublksrv_pid: number;
+  /** Requests that have arrived and are not done. */
+  in_flight: number;
+  ops: Record<(typeof COUNTED_OPS)[number], OpStats>;
+}
+
+/** Undefined when nothing is counted: another server's device, or none. */
+export function readStats(id: number, dir?: string): Stats | undefined {
+  const fd = openFile(id, "stat", dir);
+  if (fd === undefined) return undefined;
+  try {
+    const cells = copyOf(fd, fstatSync(fd).size);
+    return cells === undefined ? undefined : statsOf(cells);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Through a mapping, because read(2) may tear a cell that is being written. */
+function copyOf(fd: number, size: number): Float64Array | undefined {
+  if (size < PAGE_SIZE) return undefined;
+  const address = libc.mmap(size, libc.PROT_READ, libc.MAP_SHARED, fd, 0);
+  const shared = doublesAt(address, Math.floor(size / CELL_BYTES));
+  const copy = Float64Array.from({ length: shared.length }, (_, index) => shared[index]!);
+  libc.munmap(address, size);
+  const threads = copy[HEADER.threads]!;
+  const whole = HEADER_BYTES + threads * THREAD_AREA <= size && threads <= THREADS_MAX;
+  return copy[HEADER.schema] === SCHEMA && whole ? copy : undefined;
+}
+
+function statsOf(cells: Float64Array): Stats {
+  const threads = Array.from({ length: cells[HEADER.threads]! }, (_, index) => {
+    const first = (HEADER_BYTES + index * THREAD_AREA) / CELL_BYTES;
+    return cells.subarray(first, first + THREAD_CELLS);
+  });
+  const ops = COUNTED_OPS.map((name, op) => [name, opStats(threads, CELL_OPS + op * OP_CELLS)]);
+  return {
+    since_ms: cells[HEADER.sinceMs]!,
+    ublksrv_pid: cells[HEADER.pid]!,
+    in_flight: sum(threads, CELL_BUSY),
+    ops: Object.fromEntries(ops) as Stats["ops"],
+  };
+}
+
+function opStats(threads: Float64Array[], block: number): OpStats {
+  const histogram = Array.from({ length: BUCKETS }, (_, bucket) =>
+    sum(threads, block + COUNT_BUCKETS + bucket),
+  );
+  return {
+    ios: total(histogram),
+    bytes: sum(threads, block + COUNT_BYTES),
+    errors: sum(threads, block + COUNT_ERRORS),
+    time_us: sum(threads, block + COUNT_TIME_US),
+    histogram,
+  };
+}
+
+const sum = (threads: Float64Array[], cell: number): number =>
+  threads.reduce((all, cells) => all + cells[cell]!, 0);
+
+const total = (numbers: number[]): number => numbers.reduce((all, one) => all + one, 0);
