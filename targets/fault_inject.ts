@@ -226,6 +226,7 @@ function zeroDisk(size: number): Disk {
     writeZeroes: true,
     touchesBytes: false,
     memoryAlignment: 1,
+    segments: undefined,
     threads: 1,
     report: {},
   };

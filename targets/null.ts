@@ -46,6 +46,7 @@ export default defineTarget<NullConfig>({
       writeZeroes: true,
       touchesBytes: false,
       memoryAlignment: 1,
+      segments: undefined,
       threads: "any",
       report: config.fill ? {} : { fill: false },
     };

@@ -17,6 +17,7 @@ export function diskOf(facts: Partial<Disk> = {}): Disk {
     writeZeroes: true,
     touchesBytes: false,
     memoryAlignment: 1,
+    segments: undefined,
     threads: "any",
     report: {},
     ...facts,

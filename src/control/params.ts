@@ -8,23 +8,30 @@ import {
   UBLK_PARAM_TYPE_BASIC,
   UBLK_PARAM_TYPE_DISCARD,
   UBLK_PARAM_TYPE_DMA_ALIGN,
+  UBLK_PARAM_TYPE_SEGMENT,
   ublkParams,
 } from "../../ffi/ublk_cmd.ts";
-import type { Disk } from "../target/target.ts";
+import type { Disk, Segments } from "../target/target.ts";
 import type { Mode } from "./features.ts";
 
 const SECTOR_BITS = 9;
 /** What the kernel's own loop device allows: a request's length is 32 bits of bytes. */
 const DISCARD_SECTORS_MAX = 0xffffffff >>> SECTOR_BITS;
+/** sysfs does not tell this limit of a device; it is what the block layer itself assumes. */
+const BLK_SEG_BOUNDARY_MASK = 0xffffffffn;
 
 /** struct ublk_params for SET_PARAMS. `maxIoBytes` is what ADD_DEV answered. */
 export function encodeParams(disk: Disk, maxIoBytes: number, mode: Mode): Uint8Array<ArrayBuffer> {
   const discards = disk.discardGranularity > 0;
-  // Only where the pages of a request go to the backing file unseen does their address matter.
-  const aligned = mode.endsWith("zero-copy") && disk.memoryAlignment > 1;
+  // Only where the pages of a request go to the backing file unseen do they matter.
+  const unseen = mode.endsWith("zero-copy");
+  const aligned = unseen && disk.memoryAlignment > 1;
+  // A request that the device below would have to split costs more than two that fit.
+  const segments = unseen ? disk.segments : undefined;
   let types = UBLK_PARAM_TYPE_BASIC;
   if (discards || disk.writeZeroes) types |= UBLK_PARAM_TYPE_DISCARD;
   if (aligned) types |= UBLK_PARAM_TYPE_DMA_ALIGN;
+  if (segments) types |= UBLK_PARAM_TYPE_SEGMENT;
   const discard = {
     // The driver refuses 0, also for a disk that only writes zeroes.
     discard_granularity: disk.discardGranularity || 1 << disk.blockBits,
@@ -43,10 +50,20 @@ export function encodeParams(disk: Disk, maxIoBytes: number, mode: Mode): Uint8A
       io_opt_shift: disk.physicalBits,
       max_sectors: maxIoBytes >>> SECTOR_BITS,
       dev_sectors: BigInt(disk.size / 2 ** SECTOR_BITS),
+      virt_boundary_mask: BigInt(segments?.gapMask ?? 0),
     },
     ...(types & UBLK_PARAM_TYPE_DISCARD ? { discard } : {}),
     ...(aligned ? { dma: { alignment: disk.memoryAlignment - 1 } } : {}),
+    ...(segments ? { seg: segmentParams(segments) } : {}),
   });
+}
+
+function segmentParams({ count, size }: Segments) {
+  return {
+    seg_boundary_mask: BLK_SEG_BOUNDARY_MASK,
+    max_segment_size: size,
+    max_segments: count,
+  };
 }
 
 function attributes(disk: Disk): number {

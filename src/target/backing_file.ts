@@ -1,9 +1,11 @@
 /** Opens what a disk is kept in, a regular file or a block device, and finds its limits. */
 
-import { existsSync, fstatSync, readFileSync, realpathSync, type Stats, statSync } from "node:fs";
+import { fstatSync, type Stats, statSync } from "node:fs";
 import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import { queueLimit, segmentsOf } from "./backing_queue.ts";
 import { lockImage, unlockImage } from "./image_lock.ts";
+import type { Segments } from "./target.ts";
 
 export interface BackingOptions {
   readOnly: boolean;
@@ -23,6 +25,8 @@ export interface BackingFile {
   rotational: boolean;
   /** What addresses of direct IO must be multiples of; 1 through the page cache. */
   memoryAlignment: number;
+  /** Undefined through the page cache, and where nothing is known. */
+  segments: Segments | undefined;
   /** 0 where no space can be given back. */
   discardGranularity: number;
   close(): void;
@@ -90,6 +94,7 @@ export function openPlainFile(path: string): { fd: number; close(): void } {
 export interface DirectFile {
   fd: number;
   memoryAlignment: number;
+  segments: Segments | undefined;
   close(): void;
 }
 
@@ -105,8 +110,10 @@ export function openDirect(path: string, readOnly: boolean): DirectFile | undefi
   }
   const alignment = directAlignment(fd, kind);
   if (alignment > 0 && PAGE % alignment === 0) {
-    const least = memoryAlignment(fd, kind, fstatSync(fd));
-    return { fd, memoryAlignment: least, close: () => libc.close(fd) };
+    const stats = fstatSync(fd);
+    const least = memoryAlignment(fd, kind, stats);
+    const segments = segmentsOf(stats);
+    return { fd, memoryAlignment: least, segments, close: () => libc.close(fd) };
   }
   libc.close(fd);
   return undefined;
@@ -191,6 +198,7 @@ function inspect(
     blockBits: Math.log2(block),
     physicalBits: Math.log2(Math.max(block, physicalBlock(fd, kind, stats))),
     memoryAlignment: direct && fits ? memoryAlignment(fd, kind, stats) : 1,
+    segments: direct && fits ? segmentsOf(stats) : undefined,
     rotational: kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0,
     discardGranularity: options.readOnly ? 0 : discardGranularity(fd, kind, stats),
     close: () => unlockAndClose(fd),
@@ -260,17 +268,6 @@ function discardGranularity(fd: number, kind: Kind, stats: Stats): number {
   } catch {
     return 0;
   }
-}
-
-/** A number from the queue of a block device; a partition has its disk's. 0 when unknown. */
-function queueLimit(rdev: number, name: string): number {
-  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & ~0xff & 0xfffff);
-  const link = `/sys/dev/block/${major}:${minor}`;
-  if (!existsSync(link)) return 0;
-  const device = realpathSync(link);
-  const file = [`${device}/queue/${name}`, `${device}/../queue/${name}`].find(existsSync);
-  return file === undefined ? 0 : Number(readFileSync(file, "utf8"));
 }
 
 function query(fd: number, request: number, name: string): DataView {

@@ -34,6 +34,7 @@ export function fileDisk(file: BackingFile, readOnly: boolean, report: Disk["rep
     writeZeroes: file.discardGranularity > 0,
     touchesBytes: false,
     memoryAlignment: file.memoryAlignment,
+    segments: file.segments,
     threads: "any",
     report,
   };

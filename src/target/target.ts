@@ -141,6 +141,16 @@ export interface Handlers {
   close?(): void;
 }
 
+/** How a device takes the memory of a request. What does not fit is split. */
+export interface Segments {
+  /** Pieces of consecutive memory in one request. */
+  count: number;
+  /** Bytes of one piece. */
+  size: number;
+  /** Between two pieces, addresses must be multiples of this + 1; 0 where gaps do not matter. */
+  gapMask: number;
+}
+
 /** Facts of an open disk. The server derives flags and parameters from them; plain data. */
 export interface Disk {
   size: number;
@@ -161,6 +171,8 @@ export interface Disk {
   touchesBytes: boolean;
   /** Memory of requests that go to its files unseen must be aligned so; 1 where anything goes. */
   memoryAlignment: number;
+  /** What such memory is best made of; undefined where nothing is known. */
+  segments: Segments | undefined;
   /** 1: one thread serves all queues, so that no state needs to be shared. */
   threads: 1 | "any";
   /** What `list` says of the disk, under stable names. */

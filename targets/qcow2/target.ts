@@ -223,6 +223,7 @@ function diskOf(
     writeZeroes: !config.read_only,
     touchesBytes: true,
     memoryAlignment: direct?.memoryAlignment ?? 1,
+    segments: direct?.segments,
     threads: 1,
     report: {
       backing_file: config.backing_file,

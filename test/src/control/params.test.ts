@@ -12,6 +12,8 @@ const MAX_IO = 512 * 1024;
 const BASIC = 1 << 0;
 const DISCARD = 1 << 1;
 const DMA_ALIGN = 1 << 4;
+const SEGMENT = 1 << 5;
+const SEGMENTS = { count: 127, size: 2 ** 32 - 1, gapMask: 4095 };
 
 function paramsOf(facts: Partial<Disk>, mode: Mode = "copy", maxIoBytes = MAX_IO) {
   const bytes = encodeParams(diskOf(facts), maxIoBytes, mode);
@@ -92,6 +94,29 @@ describe("alignment of memory", () => {
   });
 });
 
+describe("segments", () => {
+  test.each(["zero-copy", "auto-zero-copy"] as const)("of the device below shape %s", (mode) => {
+    const { types, basic, seg } = paramsOf({ segments: SEGMENTS }, mode);
+    expect(types & SEGMENT).toBe(SEGMENT);
+    expect(basic.virt_boundary_mask).toBe(4095n);
+    expect(seg).toEqual({
+      seg_boundary_mask: 2n ** 32n - 1n,
+      max_segment_size: 2 ** 32 - 1,
+      max_segments: 127,
+    });
+  });
+
+  test.each(["copy", "get-data", "user-copy"] as const)("matter not to %s", (mode) => {
+    const { types, basic } = paramsOf({ segments: SEGMENTS }, mode);
+    expect([types & SEGMENT, basic.virt_boundary_mask]).toEqual([0, 0n]);
+  });
+
+  test("are left out where nothing is known", () => {
+    const { types, basic } = paramsOf({}, "auto-zero-copy");
+    expect([types & SEGMENT, basic.virt_boundary_mask]).toEqual([0, 0n]);
+  });
+});
+
 describe("the driver takes the parameters of", () => {
   const disks: Partial<Disk>[] = [
     {},
@@ -104,6 +129,8 @@ describe("the driver takes the parameters of", () => {
     { discardGranularity: 512 },
     { discardGranularity: 2 ** 30 },
     { memoryAlignment: 512 },
+    { segments: SEGMENTS },
+    { segments: { count: 1, size: 4096, gapMask: 0 } },
     { readOnly: true, discardGranularity: 0, writeZeroes: false },
   ];
   const sizes = [4096, MAX_IO, 32 << 20];
@@ -129,6 +156,7 @@ describe("the driver takes the parameters of", () => {
     expect(judge({}, 2 * MAX_IO)).toContain("exceeds the buffer");
     expect(judge({}, 2048)).toContain("less than a page");
     expect(judge({ memoryAlignment: 4097 })).toContain("alignment of 4096");
+    expect(judge({ segments: { ...SEGMENTS, size: 2048 } })).toContain("segments of 2048");
     expect(judge({ memoryAlignment: 511 })).toContain("no mask");
   });
 });
