@@ -1,6 +1,7 @@
 /** `ublk add`: an image becomes a disk. */
 
 import { defineCommand } from "citty";
+import { refuseOffline } from "../control/affinity.ts";
 import { KernelChannel } from "../control/command.ts";
 import type { ServePlan } from "../control/daemon.ts";
 import { become, launch } from "../control/launch.ts";
@@ -99,6 +100,7 @@ async function add(
 ): Promise<void> {
   if (target === undefined) throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
   const plan = makePlan(values, target);
+  refuseOffline(plan.affinity);
   const question = target.question?.(plan.config);
   const secret = question === undefined ? undefined : askSecret(question);
   plan.secret = secret !== undefined;
@@ -114,6 +116,7 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     throw new UsageError("--max-io-buf-bytes: give a multiple of 4K, from 4K to 32M");
   }
   const queues = parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX);
+  const asked = text("queue-affinity");
   const threads = parseCount("--threads", text("threads") ?? String(queues), 1, THREADS_MAX);
   return {
     target: target.name,
@@ -126,7 +129,7 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     zeroCopyMin: zeroCopyMin(values),
     pollUs: parseCount("--poll-us", text("poll-us") ?? "0", 0, MICROSECONDS_MAX),
     limits: askedLimits(values),
-    affinity: text("queue-affinity") === undefined ? [] : parseAffinity(text("queue-affinity")!),
+    affinity: asked === undefined ? [] : parseAffinity(asked, queues),
     threads: text("threads") === undefined ? 0 : threads,
     logLevel: parseLevel(text("log-level") ?? "info"),
     secret: false,

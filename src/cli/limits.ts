@@ -1,13 +1,12 @@
 /** The options of `add` that shape the block device: block sizes, attributes, CPUs. */
 
 import { type AskedLimits, PHYSICAL_BLOCK_MAX } from "../control/limits.ts";
-import { parseSize, UsageError } from "../target/parse.ts";
+import { parseCpuSet, parseSize, UsageError } from "../target/parse.ts";
 import type { OptionValues } from "../target/target.ts";
 import type { OptionTable } from "./options.ts";
 
 const SECTOR = 512;
 const PAGE = 4096;
-const CPU_MAX = 4095;
 
 export const LIMIT_OPTIONS: OptionTable = {
   "logical-block-size": {
@@ -50,20 +49,11 @@ function block(values: OptionValues, name: string, max: number): number | undefi
   throw new UsageError(`--${name} '${text}': give a power of two from ${SECTOR} to ${max}`);
 }
 
-/** "0-1/2,3": the CPUs of queue 0, then those of queue 1. */
-export function parseAffinity(text: string): number[][] {
-  return text.split("/").map((set) => parseCpuSet("--queue-affinity", set));
-}
-
-/** "0-3,8" to 0, 1, 2, 3, 8. */
-export function parseCpuSet(option: string, text: string): number[] {
-  const cpus = new Set<number>();
-  for (const range of text.split(",")) {
-    const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(range.trim()) ?? [];
-    if (first === undefined || Number(last) > CPU_MAX || Number(first) > Number(last)) {
-      throw new UsageError(`${option} '${text}': give CPUs such as 0-3,8`);
-    }
-    for (let cpu = Number(first); cpu <= Number(last); cpu++) cpus.add(cpu);
-  }
-  return [...cpus].toSorted((a, b) => a - b);
+/** "0-1/2,3": the CPUs of queue 0, then those of queue 1. A queue without keeps the driver's. */
+export function parseAffinity(text: string, queues: number): number[][] {
+  const sets = text.split("/").map((set) => parseCpuSet("--queue-affinity", set));
+  if (sets.length <= queues) return sets;
+  throw new UsageError(
+    `--queue-affinity '${text}': ${sets.length} sets for ${queues} queues; see -q`,
+  );
 }

@@ -2,8 +2,7 @@
 
 import { defineCommand } from "citty";
 import { setQueueAffinity } from "../control/affinity.ts";
-import { UsageError } from "../target/parse.ts";
-import { parseCpuSet } from "./limits.ts";
+import { parseCpuSet, UsageError } from "../target/parse.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
 
 const OPTIONS: OptionTable = {

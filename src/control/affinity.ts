@@ -1,10 +1,29 @@
 /** Other CPUs for a queue's thread, now and in the state file that a later server takes over. */
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { EINVAL, ENODEV, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import { parseCpuSet } from "../target/parse.ts";
 import { cpuMask } from "./device.ts";
 import { readState, writeState } from "./state.ts";
+
+const ONLINE = "/sys/devices/system/cpu/online";
+
+/** A queue's thread has to run somewhere. */
+export function refuseOffline(sets: number[][], file = ONLINE): void {
+  if (!existsSync(file)) return;
+  const online = readFileSync(file, "utf8").trim();
+  const cpus = new Set(parseCpuSet(file, online));
+  for (const set of sets.filter((one) => !one.some((cpu) => cpus.has(cpu)))) {
+    throw new SysError({
+      op: "--queue-affinity",
+      errno: EINVAL,
+      subject: set.join(","),
+      reason: "none of these CPUs is on line",
+      hint: `on line: ${online}`,
+    });
+  }
+}
 
 export function setQueueAffinity(id: number, queueId: number, cpus: number[]): void {
   const facts = { op: "set_affinity", subject: `device ${id} queue ${queueId}` };

@@ -16,6 +16,7 @@ const UNITS: Record<string, number> = {
 };
 const SIZE = /^(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:iB|B)?$/i;
 const SECTOR = 512;
+const CPU_MAX = 4095;
 
 /**
  * Bytes out of "512", "64k", "1.5G" or "250GiB" (units are powers of 1024). A bare number counts
@@ -43,4 +44,17 @@ export function parseCount(option: string, text: string, min: number, max: numbe
     throw new UsageError(`${option} '${text}': give a whole number from ${min} to ${max}`);
   }
   return count;
+}
+
+/** "0-3,8" to 0, 1, 2, 3, 8. */
+export function parseCpuSet(option: string, text: string): number[] {
+  const cpus = new Set<number>();
+  for (const range of text.split(",")) {
+    const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(range.trim()) ?? [];
+    if (first === undefined || Number(last) > CPU_MAX || Number(first) > Number(last)) {
+      throw new UsageError(`${option} '${text}': give CPUs such as 0-3,8`);
+    }
+    for (let cpu = Number(first); cpu <= Number(last); cpu++) cpus.add(cpu);
+  }
+  return [...cpus].toSorted((a, b) => a - b);
 }

@@ -1,7 +1,7 @@
 /** src/cli/limits.ts: block sizes and CPU sets as people type them. */
 
-import { describe, expect, test } from "bun:test";
-import { askedLimits, LIMIT_OPTIONS, parseAffinity, parseCpuSet } from "../../../src/cli/limits.ts";
+import { expect, test } from "bun:test";
+import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "../../../src/cli/limits.ts";
 import { parseOptions } from "../../../src/cli/options.ts";
 import { UsageError } from "../../../src/target/parse.ts";
 
@@ -29,31 +29,12 @@ test.each([
   expect(() => asked(line)).toThrow("give a power of two from 512 to");
 });
 
-describe("a set of CPUs:", () => {
-  test.each([
-    ["0", [0]],
-    ["0-3", [0, 1, 2, 3]],
-    ["8,0-1", [0, 1, 8]],
-    ["3,3,2-4", [2, 3, 4]],
-    ["4095", [4095]],
-  ])("'%s'", (text, cpus) => {
-    expect(parseCpuSet("--cpuset", text)).toEqual(cpus);
-  });
-
-  test.each(["", ",", "a", "1-", "-1", "3-1", "4096", "0-4096", "1;2", "0x1"])(
-    "'%s' is refused",
-    (text) => {
-      expect(() => parseCpuSet("--cpuset", text)).toThrow(
-        new UsageError(`--cpuset '${text}': give CPUs such as 0-3,8`),
-      );
-    },
-  );
-
-  test("queue by queue", () => {
-    expect(parseAffinity("0-1/2,3")).toEqual([
-      [0, 1],
-      [2, 3],
-    ]);
-    expect(() => parseAffinity("0//1")).toThrow(UsageError);
-  });
+test("sets of CPUs go queue by queue, and no queue has two", () => {
+  expect(parseAffinity("0-1/2,3", 2)).toEqual([
+    [0, 1],
+    [2, 3],
+  ]);
+  expect(parseAffinity("0-1", 2)).toEqual([[0, 1]]);
+  expect(() => parseAffinity("0//1", 3)).toThrow(UsageError);
+  expect(() => parseAffinity("0/1", 1)).toThrow("2 sets for 1 queues");
 });

@@ -1,7 +1,13 @@
 /** src/target/parse.ts: sizes and counts as people type them. */
 
 import { describe, expect, test } from "bun:test";
-import { parseCount, parseSectors, parseSize, UsageError } from "../../../src/target/parse.ts";
+import {
+  parseCount,
+  parseCpuSet,
+  parseSectors,
+  parseSize,
+  UsageError,
+} from "../../../src/target/parse.ts";
 
 describe("a size", () => {
   test.each([
@@ -57,6 +63,27 @@ describe("a count", () => {
     (text) => {
       const message = `--depth '${text}': give a whole number from 1 to 128`;
       expect(() => parseCount("--depth", text, 1, 128)).toThrow(new UsageError(message));
+    },
+  );
+});
+
+describe("a set of CPUs:", () => {
+  test.each([
+    ["0", [0]],
+    ["0-3", [0, 1, 2, 3]],
+    ["8,0-1", [0, 1, 8]],
+    ["3,3,2-4", [2, 3, 4]],
+    ["4095", [4095]],
+  ])("'%s'", (text, cpus) => {
+    expect(parseCpuSet("--cpuset", text)).toEqual(cpus);
+  });
+
+  test.each(["", ",", "a", "1-", "-1", "3-1", "4096", "0-4096", "1;2", "0x1"])(
+    "'%s' is refused",
+    (text) => {
+      expect(() => parseCpuSet("--cpuset", text)).toThrow(
+        new UsageError(`--cpuset '${text}': give CPUs such as 0-3,8`),
+      );
     },
   );
 });
