@@ -83,7 +83,7 @@ export async function ageInHours(path: string): Promise<number> {
 }
 
 /** What interrupted runs left behind: folders of processes that are gone. */
-async function removeOrphans(): Promise<void> {
+export async function removeOrphans(): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     const pid = OURS.exec(name)?.[1];
     if (!pid || existsSync(`/proc/${pid}`)) continue;

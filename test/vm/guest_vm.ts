@@ -11,14 +11,19 @@ export class GuestVm extends Vm {
   readonly spare = "/dev/vdc";
   readonly #guest: Guest;
 
-  private constructor(kernel: Kernel, guest: Guest) {
+  private constructor(kernel: string, guest: Guest) {
     super();
-    this.kernel = kernel.line;
+    this.kernel = kernel;
     this.#guest = guest;
   }
 
   static async boot(kernel: Kernel, program: string, options?: GuestOptions): Promise<GuestVm> {
-    return new GuestVm(kernel, await Guest.boot(kernel, program, options));
+    return new GuestVm(kernel.line, await Guest.boot(kernel, program, options));
+  }
+
+  /** The same guest for another story, which begins with nothing of the first. */
+  forAnother(): GuestVm {
+    return new GuestVm(this.kernel, this.#guest);
   }
 
   protected override send(text: string, live: Output): Promise<Sent> {

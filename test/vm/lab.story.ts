@@ -84,3 +84,15 @@ story("a splat, a process in state D and a leftover daemon are noticed", GUESTS,
   await daemon.signal("KILL");
   await Promise.all([stuck.succeeds(), daemon.wait()]);
 });
+
+/** The order of these two matters; each holds by itself. */
+story("a story may leave files, modules and whatever is on the spare disk", {}, async (vm) => {
+  await vm.sh`touch /tmp/left ${vm.data}/left && mkdir -p /mnt/left && modprobe loop`;
+  await vm.sh`mkfs.ext4 -q ${vm.spare} && echo '<4>lab: left' > /dev/kmsg`;
+});
+
+story("the next one finds nothing of that", GUESTS, async (vm) => {
+  expect(await vm.sh`ls /tmp; ls -I lost+found ${vm.data}; ls /mnt`).toBe("");
+  expect(await vm.sh`grep -w ^loop /proc/modules; dmesg | grep 'lab: left' || true`).toBe("");
+  await vm.sh`cmp -n 1048576 ${vm.spare} /dev/zero`;
+});

@@ -9,26 +9,32 @@ import { LabError, note } from "./host.ts";
 import { HostVm } from "./host_vm.ts";
 import { type Kernel, type NoKernel, prepareKernel } from "./kernel.ts";
 import { kvmWorks } from "./kvm.ts";
+import { ReusedGuest } from "./reuse.ts";
 import { programImage, rootImage, scratchImage } from "./rootfs.ts";
+import { DEFAULT_KERNELS, kernelList } from "./versions.ts";
 import type { Vm } from "./vm.ts";
-
-/** The newest that Debian backports, and the one of Debian stable. */
-const DEFAULT_KERNELS = "7.2,6.12";
 
 export const program = resolve(import.meta.dir, "../../dist/ublk");
 
 export interface Machine {
   kernel: string;
   isHost: boolean;
+  /** One that nobody has used. */
   open: (memory?: number) => Promise<Vm>;
+  /** One that looks as if nobody had. */
+  lend: () => Promise<Lent>;
   /** The driver's feature bits; undefined while there is no program that could ask. */
   features: () => Promise<bigint | undefined>;
 }
 
-export function kernelLines(): string[] {
-  const lines = (process.env["UBLK_KERNELS"] || DEFAULT_KERNELS).split(",");
-  return lines.map((line) => line.trim()).filter((line) => line !== "");
+export interface Lent {
+  vm: Vm;
+  /** `clean`: its use went well, and left nothing behind that a check can see. */
+  giveBack: (clean: boolean) => Promise<void>;
 }
+
+export const kernelLines = (): string[] =>
+  kernelList(process.env["UBLK_KERNELS"] || DEFAULT_KERNELS);
 
 /** Downloads and builds what the machines under test need. */
 export async function machines(): Promise<(Machine | NoKernel)[]> {
@@ -50,36 +56,42 @@ export async function guestMachine(kernel: Kernel): Promise<GuestMachine> {
   await scratchImage();
   const kvm = await kvmWorks(kernel);
   const open = (memory = 2048) => GuestVm.boot(kernel, program, { memory, kvm });
-  return { kernel: kernel.line, isHost: false, open, features: () => features(kernel, open) };
+  const reused = new ReusedGuest(open);
+  const lend = () => reused.lend();
+  return { kernel: kernel.line, isHost: false, open, lend, features: () => features(kernel, lend) };
 }
 
 function hostMachine(): Machine {
   const open = () => HostVm.open(program);
-  return { kernel: "host", isHost: true, open, features: () => ask(open) };
+  const lend = async () => {
+    const vm = await open();
+    return { vm, giveBack: () => vm.close() };
+  };
+  return { kernel: "host", isHost: true, open, lend, features: () => ask(lend) };
 }
 
 /** Asked once for each kernel and each build of the program: it costs a boot. */
-async function features(kernel: Kernel, open: () => Promise<Vm>): Promise<bigint | undefined> {
+async function features(kernel: Kernel, lend: Machine["lend"]): Promise<bigint | undefined> {
   if (!existsSync(program)) return undefined;
   const key = keyOf(basename(kernel.dir), await programImage(program));
   const fact = `features-${kernel.line}`;
   const known = await recall<{ key: string; bits: string }>(fact);
   if (known?.key === key) return BigInt(known.bits);
   note(`asking ${kernel.release} for its features`);
-  const bits = await ask(open);
+  const bits = await ask(lend);
   await remember(fact, { key, bits: String(bits) });
   return bits;
 }
 
-async function ask(open: () => Promise<Vm>): Promise<bigint> {
-  const vm = await open();
+async function ask(lend: Machine["lend"]): Promise<bigint> {
+  const { vm, giveBack } = await lend();
   try {
     const printed = await vm.sh`ublk features`;
     const bits = /features: (0x[0-9a-f]+)/.exec(printed)?.[1];
     if (bits === undefined) throw new LabError(`ublk features printed no bits: ${printed}`);
     return BigInt(bits);
   } finally {
-    await vm.close();
+    await giveBack(true);
   }
 }
 

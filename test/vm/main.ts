@@ -2,6 +2,7 @@
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { removeOrphans } from "./cache.ts";
 import type { GuestVm } from "./guest_vm.ts";
 import { LabError } from "./host.ts";
 import { prepareKernel } from "./kernel.ts";
@@ -12,7 +13,7 @@ bun run vm --list          name the stories
 bun run vm run 'COMMAND'   run a command in a fresh guest; its status becomes ours
 bun run vm shell           a shell in a fresh guest
 
---kernel LINE[,LINE]       7.2, 6.12, rc, …; also by UBLK_KERNELS (default: 7.2,6.12)
+--kernel LINE[,LINE]       7.2, 6.12, rc, … or all; also by UBLK_KERNELS (default: 7.2,6.12)
 UBLK_LAB=host              tell the stories to this machine's own kernel; needs root`;
 
 /** Stories watch their own time; what `bun test` would do when it runs out is worse. */
@@ -54,7 +55,9 @@ async function tell(stories: string[]): Promise<number> {
     env: process.env,
     stdio: ["ignore", "inherit", "inherit"],
   });
-  return child.exited;
+  const status = await child.exited;
+  await removeOrphans(); // the last guest's disks: `bun test` ends without a word to anybody
+  return status;
 }
 
 /** A guest with the first of the kernels that were asked for. */

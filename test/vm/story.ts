@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import type { FeatureFlag } from "../../ffi/ublk_cmd.ts";
 import { expectClean, type Survey, survey } from "./checks.ts";
 import type { NoKernel } from "./kernel.ts";
-import { lacking, type Machine, machines } from "./machines.ts";
+import { lacking, type Lent, type Machine, machines } from "./machines.ts";
 import type { Vm } from "./vm.ts";
 
 export { CommandError, MachineError, type Result, Vm } from "./vm.ts";
@@ -16,8 +16,10 @@ export interface Needs {
   features?: FeatureFlag[];
   /** Lines of kernels, where no feature can say it. */
   kernels?: string[];
-  /** Mebibytes, of the guest. */
+  /** Mebibytes, of a guest of its own. */
   memory?: number;
+  /** A guest that has told no story before. */
+  alone?: boolean;
   /** Seconds for the whole story, without the boot. */
   timeout?: number;
 }
@@ -73,15 +75,23 @@ function whyNot(machine: Machine | NoKernel, needs: Needs, tell: Tell): string |
 }
 
 async function run(machine: Machine, needs: Needs, tell: Tell): Promise<void> {
-  const vm = await machine.open(needs.memory);
+  const alone = needs.alone || needs.memory !== undefined || Boolean(process.env["UBLK_ALONE"]);
+  const { vm, giveBack } = alone ? await ownGuest(machine, needs.memory) : await machine.lend();
+  let clean = false;
   try {
     const before = machine.isHost ? await survey(vm) : PRISTINE;
     await withinTime(vm, needs.timeout ?? STORY_SECONDS, () => tell(vm));
     await vm.killStarted();
     await expectClean(vm, before);
+    clean = true;
   } finally {
-    await vm.close();
+    await giveBack(clean);
   }
+}
+
+async function ownGuest(machine: Machine, memory?: number): Promise<Lent> {
+  const vm = await machine.open(memory);
+  return { vm, giveBack: () => vm.close() };
 }
 
 async function withinTime(vm: Vm, seconds: number, tell: () => Promise<void>): Promise<void> {

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { withDependencies } from "./kernel.ts";
-import { newest, newestKernel } from "./versions.ts";
+import { kernelList, MATRIX, newest, newestKernel } from "./versions.ts";
 
 const NAMES = [
   "linux-image-6.12.94+deb13-cloud-amd64",
@@ -26,6 +26,12 @@ test("the newest kernel of a line is a package that can be booted", () => {
   expect(newestKernel(NAMES, "7.2")).toBe("linux-image-7.2.12+deb13-cloud-amd64");
   expect(newestKernel(NAMES, "rc")).toBe("linux-image-7.3-cloud-amd64");
   expect(newestKernel(NAMES, "6.1")).toBeUndefined();
+});
+
+test("kernels are asked for by their lines, or all at once", () => {
+  expect(kernelList("7.2, rc,")).toEqual(["7.2", "rc"]);
+  expect(kernelList("all")).toEqual([...MATRIX]);
+  expect(kernelList("")).toEqual([]);
 });
 
 test("a module brings the modules it needs, however its name is spelled", () => {

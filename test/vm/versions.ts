@@ -27,3 +27,18 @@ export function newestKernel(names: readonly string[], line: string): string | u
     }),
   );
 }
+
+/**
+ * Lines of which each offers something that the one before does not, or is what people run; what
+ * the archive no longer has is skipped by name.
+ */
+export const MATRIX = ["6.12", "6.16", "6.18", "7.0", "7.2", "rc"] as const;
+
+/** The newest that Debian backports, and the one of Debian stable. */
+export const DEFAULT_KERNELS = "7.2,6.12";
+
+/** "7.2, rc" to its lines; "all" is the whole matrix. */
+export function kernelList(text: string): string[] {
+  const words = text.split(",").map((word) => word.trim());
+  return words.flatMap((word) => (word === "all" ? MATRIX : word === "" ? [] : [word]));
+}
