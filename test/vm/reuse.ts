@@ -7,7 +7,7 @@ import type { Lent } from "./machines.ts";
 /** Takes away what stories are free to leave, by means of bash where that is quick. Of guests! */
 const TIDY = `
 shopt -s nullglob extglob dotglob
-rm -rf /data/!(lost+found) /tmp/* /dev/shm/* /root/* /run/ublk /mnt/*/
+rm -rf /data/!(lost+found) /tmp/* /dev/shm/* ~/* /run/ublk /mnt/*/
 while read -r module _; do
   [[ $module == @(loop|null_blk|brd|zram|nbd|scsi_debug) ]] && rmmod "$module"
 done < /proc/modules
@@ -20,7 +20,7 @@ dmesg --clear`;
 const LOOK = `
 shopt -s nullglob extglob dotglob
 while read -r _ where kind how _; do echo "mount $where $kind $how"; done < /proc/mounts
-for file in /sys/block/* /data/* /tmp/* /dev/shm/* /root/* /mnt/* /run/* /dev/ublk*; do
+for file in /sys/block/* /data/* /tmp/* /dev/shm/* ~/* /mnt/* /run/* /dev/ublk*; do
   echo "$file"
 done
 for process in /proc/[1-9]*; do

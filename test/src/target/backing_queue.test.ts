@@ -1,4 +1,4 @@
-/** src/target/backing_queue.ts: limits of this machine's own block devices, and of what is on none. */
+/** src/target/backing_queue.ts: limits of our own block devices, and of what is on none. */
 
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, type Stats, statSync } from "node:fs";
