@@ -8,6 +8,7 @@ export const IORING_OP_TIMEOUT = 11;
 export const IORING_OP_FALLOCATE = 17;
 export const IORING_OP_READ = 22;
 export const IORING_OP_WRITE = 23;
+export const IORING_OP_MSG_RING = 40;
 export const IORING_OP_URING_CMD = 46;
 
 const IOSQE_FIXED_FILE = 1 << 0;
@@ -121,6 +122,21 @@ export function prepCommand(
   length: number,
 ): void {
   prepRw(sqes, sqe, IORING_OP_URING_CMD, file, cmdOp, address, length, 0, 0, 0);
+}
+
+/** A completion in the ring that `ringFd` is, as if it were one of its own. */
+export function prepMessage(
+  sqes: Int32Array,
+  sqe: number,
+  ringFd: number,
+  slot: number,
+  meta: number,
+  res: number,
+): void {
+  prepRw(sqes, sqe, IORING_OP_MSG_RING, ringFd, 0, 0, res, 0, 0, 0);
+  sqes[sqe + SQE_OPCODE_FLAGS] = IORING_OP_MSG_RING; // no registered file
+  sqes[sqe + SQE_OFF] = slot;
+  sqes[sqe + SQE_OFF + 1] = meta;
 }
 
 /** A command that goes on completing, into buffers of group `group`. */

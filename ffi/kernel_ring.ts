@@ -38,7 +38,7 @@ const OFF = { head: 0, tail: 1, ringMask: 2, array: 6, cqes: 5 };
 export class KernelRing implements Ring {
   readonly sqes: Int32Array;
   readonly entries: number;
-  readonly #fd: number;
+  readonly fd: number;
   readonly #stride: number;
   readonly #sqMask: number;
   readonly #sqHead: Int32Array;
@@ -62,7 +62,7 @@ export class KernelRing implements Ring {
   constructor(entries: number, flags: readonly number[] = QUEUE_RING_FLAGS, pollUs = 0) {
     this.#pollMs = pollUs / 1000;
     const params = new Int32Array(new ArrayBuffer(PARAMS_WORDS * 4));
-    this.#fd = setup(entries, flags, params);
+    this.fd = setup(entries, flags, params);
     this.#stride = word(params, PARAMS.flags) & IORING_SETUP_SQE128 ? SQE_WORDS * 2 : SQE_WORDS;
     this.entries = word(params, PARAMS.sqEntries);
     const cqEntries = word(params, PARAMS.cqEntries);
@@ -94,7 +94,7 @@ export class KernelRing implements Ring {
 
   #map(length: number, offset: number): number {
     const flags = libc.MAP_SHARED | libc.MAP_POPULATE;
-    return libc.mmap(length, libc.PROT_READ | libc.PROT_WRITE, flags, this.#fd, offset);
+    return libc.mmap(length, libc.PROT_READ | libc.PROT_WRITE, flags, this.fd, offset);
   }
 
   /** Makes `files` the registered files 0, 1, 2, … of this ring. */
@@ -124,7 +124,7 @@ export class KernelRing implements Ring {
   }
 
   #register(name: string, opcode: number, words: Int32Array, count: number): void {
-    const result = register(this.#fd, opcode, ptr(words), count);
+    const result = register(this.fd, opcode, ptr(words), count);
     const op = `io_uring_register ${name}`; // once
     if (result < 0) throw new SysError({ op, errno: -result }); // once
   }
@@ -173,7 +173,7 @@ export class KernelRing implements Ring {
     words[4] = BigInt(ms * 1e6); // once
     this.#publish();
     const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
-    enter(this.#fd, this.#queued(), 1, flags, ptr(words), 24);
+    enter(this.fd, this.#queued(), 1, flags, ptr(words), 24);
     return this.cqReady() > 0;
   }
 
@@ -194,7 +194,7 @@ export class KernelRing implements Ring {
 
   #enter(minComplete: number, flags: number): number {
     this.#publish();
-    return enter(this.#fd, this.#queued(), minComplete, flags, null, 8);
+    return enter(this.fd, this.#queued(), minComplete, flags, null, 8);
   }
 
   cqReady(): number {
@@ -222,7 +222,7 @@ export class KernelRing implements Ring {
   }
 
   close(): void {
-    libc.close(this.#fd);
+    libc.close(this.fd);
     for (const [address, length] of this.#mapped) libc.munmap(address, length); // once
   }
 }

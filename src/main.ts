@@ -10,6 +10,7 @@ import type { Host, ServePlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
 import type { Log } from "./control/log.ts";
 import { startThread } from "./control/threads.ts";
+import { tellSize } from "./queue/message.ts";
 import { UsageError } from "./target/parse.ts";
 
 /** Only a module beside the Worker's entry can name it, and only like this in an executable. */
@@ -21,6 +22,7 @@ const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
   add: async (argv) => (await import("./cli/add.ts")).addCommand(targets, argv),
   del: async () => (await import("./cli/del.ts")).delCommand,
   list: async () => (await import("./cli/list.ts")).listCommand,
+  resize: async () => (await import("./cli/resize.ts")).resizeCommand,
   set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
   check: async () => (await import("./cli/check.ts")).checkCommand(targets),
   info: async () => (await import("./cli/info.ts")).infoCommand(targets),
@@ -78,8 +80,11 @@ async function runDaemonVerb(argv: string[]): Promise<void> {
     target: await targets[plan.target]!(),
     log,
     startThread: (thread) =>
-      startThread(WORKER, thread, (level, line) =>
-        level === "warn" ? log.once(level, line) : log.say(level, line),
+      startThread(
+        WORKER,
+        thread,
+        (level, line) => (level === "warn" ? log.once(level, line) : log.say(level, line)),
+        tellSize,
       ),
   });
   const { runDaemon } = await import("./cli/daemon.ts");

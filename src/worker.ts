@@ -31,7 +31,7 @@ self.addEventListener("message", async (event: MessageEvent<ThreadPlan>): Promis
 async function serve(plan: ThreadPlan): Promise<void> {
   const target = await targets[plan.target]!();
   settle(plan);
-  const { ring, ios, commands, allocate, free } = assemble(plan.shape);
+  const { ring, ios, spare, commands, allocate, free } = assemble(plan.shape);
   const runnable: QueueIo[] = [];
   const trickle = new Trickle((line) => log("error", line));
   const handlers = target.attach(plan.config, plan.disk, {
@@ -42,8 +42,11 @@ async function serve(plan: ThreadPlan): Promise<void> {
   });
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));
   const tally = new Tally(ios.length, doublesAt(plan.countersAddress, THREAD_CELLS));
-  const loop = new Loop(ring, ios, commands, handlers, runnable, complain, tally);
-  say({ kind: "ready", tid: libc.gettid() });
+  const loop = new Loop(ring, [...ios, spare], commands, handlers, runnable, complain, tally, {
+    io: spare,
+    resized: (failure) => say({ kind: "resized", failure }),
+  });
+  say({ kind: "ready", tid: libc.gettid(), ringFd: ring instanceof KernelRing ? ring.fd : -1 });
   handlers.begin?.();
   const failure = loop.run();
   trickle.flush();

@@ -70,7 +70,8 @@ export interface MappedQueueShares {
 
 /** What a Worker says. `ready` comes before it blocks for good, `failed` instead of ending well. */
 export type ThreadMessage =
-  | { kind: "ready"; tid: number }
+  | { kind: "ready"; tid: number; ringFd: number }
+  | { kind: "resized"; failure: number }
   | { kind: "log"; level: LogLevel; line: string }
   | { kind: "failed"; facts: ErrorFacts };
 
@@ -79,17 +80,27 @@ export interface Thread {
   ready: Promise<number>;
   /** Resolves when the thread is gone, ring and all; rejects when it did not end well. */
   ended: Promise<void>;
+  /** The disk gets `size` bytes. Answers 0 or -errno; rejects when the thread ends instead. */
+  resize(size: number): Promise<number>;
 }
 
+/** Tells the loop of a thread's ring that the disk gets another size. */
+export type TellSize = (ringFd: number, size: number) => void;
+
 /** `url`: the Worker's entry, which only the process's entry can name. */
-export function startThread(url: string, plan: ThreadPlan, log: WriteLine): Thread {
+export function startThread(url: string, plan: ThreadPlan, log: WriteLine, tell: TellSize): Thread {
   const worker = new Worker(url);
   const ready = Promise.withResolvers<number>();
   const ended = Promise.withResolvers<void>();
   let failure: SysError | undefined;
+  let ringFd = -1;
+  const resizes: PromiseWithResolvers<number>[] = [];
   worker.addEventListener("message", (event: MessageEvent<ThreadMessage>) => {
     const message = event.data;
-    if (message.kind === "ready") ready.resolve(message.tid);
+    if (message.kind === "ready") {
+      ringFd = message.ringFd;
+      ready.resolve(message.tid);
+    } else if (message.kind === "resized") resizes.shift()?.resolve(message.failure);
     else if (message.kind === "log") log(message.level, message.line);
     else failure = new SysError(message.facts);
   });
@@ -105,11 +116,22 @@ export function startThread(url: string, plan: ThreadPlan, log: WriteLine): Thre
     ready.reject(
       failure ?? new SysError({ op: "queue thread", errno: EIO, reason: "ended early" }),
     );
+    for (const resize of resizes) resize.reject(GONE);
+    ringFd = -1;
     if (failure === undefined) ended.resolve();
     else ended.reject(failure);
   });
   worker.postMessage(plan);
   ready.promise.catch(() => {}); // whoever waits for `ended` hears of it too
   ended.promise.catch(() => {});
-  return { ready: ready.promise, ended: ended.promise };
+  const resize = async (size: number): Promise<number> => {
+    if (ringFd < 0) throw GONE;
+    const answer = Promise.withResolvers<number>();
+    tell(ringFd, size);
+    resizes.push(answer);
+    return await answer.promise;
+  };
+  return { ready: ready.promise, ended: ended.promise, resize };
 }
+
+const GONE = new SysError({ op: "queue thread", errno: EIO, reason: "has ended" });

@@ -54,6 +54,8 @@ const kernelRing: MakeRing = (entries, pollUs) => new KernelRing(entries, QUEUE_
 export interface Assembly {
   ring: ThreadRing;
   ios: QueueIo[];
+  /** One more, behind those of the tags, for what is no request of the driver's. */
+  spare: QueueIo;
   commands: Commands;
   /** Zeroed, page-aligned memory that goes with the thread; answers its address. */
   allocate(length: number): number;
@@ -87,12 +89,15 @@ export function assemble(shape: ThreadShape, makeRing = kernelRing): Assembly {
     ios.push(...makeIos(shape, share, ios.length, shared, allocate));
   }
   const commands = makeCommands(shape, ring, ios, allocate);
+  const spare = new CopyIo(slots, NO_TAG, NO_TAG, shared, 0);
   const free = (): void => {
     arenas.forEach((arena) => arena.free());
     waits.free();
   };
-  return { ring, ios, commands, allocate, free };
+  return { ring, ios, spare, commands, allocate, free };
 }
+
+const NO_TAG = -1;
 
 const tagCount = (share: QueueShare): number =>
   Math.ceil((share.depth - share.firstTag) / share.tagStep);

@@ -33,7 +33,9 @@ export const KIND_COMMAND = 0;
 export const KIND_TARGET = 1;
 export const KIND_REGISTER = 2;
 export const KIND_UNREGISTER = 3;
-/** A wait is over; 4 is a resize. */
+/** From another thread, see message.ts. */
+export const KIND_RESIZE = 4;
+/** A wait is over. */
 export const KIND_WAIT = 5;
 const KIND_SHIFT = 28;
 const EXPECTED_MASK = (1 << KIND_SHIFT) - 1;

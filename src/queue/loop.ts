@@ -15,18 +15,29 @@ import {
   expectedOf,
   KIND_COMMAND,
   KIND_REGISTER,
+  KIND_RESIZE,
   KIND_TARGET,
   KIND_WAIT,
   kindOf,
   type QueueIo,
 } from "./io.ts";
+import { sizeIn } from "./message.ts";
 import { Tally } from "./tally.ts";
 
+/** No operation of the driver's: those are 8 bits. */
+const OP_RESIZE = 0x100;
 /** How often the kernel may put off the last commits before we leave without. */
 const SUBMIT_TRIES_MAX = 1000;
 
 /** Told of what must not happen and did: a handler that threw. */
 export type Complain = (error: unknown, io: QueueIo) => void;
+
+/** The place for what is no request of the driver's, and who is told how it ended. */
+export interface Spare {
+  io: QueueIo;
+  /** 0 or -errno. */
+  resized(failure: number): void;
+}
 
 export class Loop {
   readonly #ring: Ring;
@@ -35,6 +46,7 @@ export class Loop {
   readonly #handlers: Handlers;
   readonly #complain: Complain;
   readonly #tally: Tally;
+  readonly #spare: Spare | undefined;
   /** Woken while another request ran; they run when it has had its turn. */
   readonly #runnable: QueueIo[];
   /** Requests that have arrived and are not committed yet. */
@@ -51,6 +63,7 @@ export class Loop {
     runnable: QueueIo[],
     complain: Complain,
     tally = new Tally(ios.length),
+    spare?: Spare,
   ) {
     this.#ring = ring;
     this.#ios = ios;
@@ -59,6 +72,7 @@ export class Loop {
     this.#runnable = runnable;
     this.#complain = complain;
     this.#tally = tally;
+    this.#spare = spare;
   }
 
   /**
@@ -104,6 +118,7 @@ export class Loop {
       else if (kind === KIND_COMMAND) this.#commandDone(slot, res, flags);
       else if (kind === KIND_REGISTER) this.#bufferRegistered(this.#ios[slot]!, res);
       else if (kind === KIND_WAIT) this.#waited(this.#ios[slot]!, res);
+      else if (kind === KIND_RESIZE) this.#resize(sizeIn(slot, res));
       else this.#refused = res; // a buffer that cannot be unregistered: its request never ends
     }
   }
@@ -130,6 +145,19 @@ export class Loop {
     if (res >= 0) io.mustUnregister = true;
     else if (!io.copyInstead()) return this.#commit(io, res);
     this.#handle(io);
+  }
+
+  /** Beside the requests, as one of them: the thread does not end before it has ended. */
+  #resize(size: number): void {
+    const io = this.#spare!.io;
+    io.begin(OP_RESIZE, 0, 0, 0);
+    this.#busy++;
+    if (this.#handlers.resize === undefined) {
+      this.#commit(io, 0);
+      return;
+    }
+    io.coroutine = this.#handlers.resize(io, size);
+    this.#resume(io);
   }
 
   #targetIoDone(io: QueueIo, expected: number, res: number): void {
@@ -214,8 +242,12 @@ export class Loop {
 
   #commit(io: QueueIo, result: number): void {
     this.#busy--;
-    this.#tally.done(io.slot, io.op, io.length, result);
     this.#handlers.ioDone?.(io);
+    if (io.op === OP_RESIZE) {
+      this.#spare!.resized(result);
+      return;
+    }
+    this.#tally.done(io.slot, io.op, io.length, result);
     if (io.mustUnregister) this.#commands.unregisterBuffer(io);
     this.#commands.commit(io, result);
   }

@@ -137,6 +137,11 @@ export interface Handlers {
   runIo?(io: Io): Coroutine;
   /** The request has ended, whichever way it went: nothing of it is in flight any more. */
   ioDone?(io: Io): void;
+  /**
+   * The disk gets `size` bytes: before the block device when it grows, after it when it shrinks.
+   * Runs beside requests, on an `io` of its own. Returns 0 or -errno; not there: nothing to do.
+   */
+  resize?(io: Io, size: number): Coroutine;
   /** The thread ends and no request is left. May take its time. */
   close?(): void;
 }
@@ -183,6 +188,20 @@ export interface Disk {
 export interface OpenDisk {
   disk: Disk;
   close(): void;
+  /** Not there: the disk keeps its size. */
+  resizer?: Resizer;
+}
+
+/** What another size takes, in the main thread. Sizes are bytes of the disk, whole blocks. */
+export interface Resizer {
+  /** The size to take when none is asked for: what the backing has now. Undefined for none. */
+  found(): number | undefined;
+  /** Throws SysError when the disk cannot go from one size to the other. Changes nothing. */
+  check(from: number, to: number): void;
+  /** Makes the backing so: before the threads are told when it grows, after them when not. */
+  apply(from: number, to: number): void;
+  /** What is saved from now on. */
+  config(size: number): unknown;
 }
 
 /** One option of a target, in citty's words. */

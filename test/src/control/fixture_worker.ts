@@ -15,7 +15,7 @@ self.addEventListener("message", (event: MessageEvent<ThreadPlan>) => {
     process.exit(0);
   }
   if (config === "leave before ready") process.exit(0);
-  say({ kind: "ready", tid: 4711 });
+  say({ kind: "ready", tid: 4711, ringFd: 7 });
   say({ kind: "log", level: "info", line: "served" });
   if (config === "die") process.exit(3);
   if (config === "fail") say({ kind: "failed", facts: { op: "queue", errno: EIO } });

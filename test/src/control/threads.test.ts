@@ -77,7 +77,7 @@ describe("a Worker", () => {
   const start = (config: string) => {
     const lines: string[] = [];
     const log = (level: string, line: string) => void lines.push(`${level}: ${line}`);
-    return { lines, ...startThread(WORKER, { ...PLAN, config }, log) };
+    return { lines, ...startThread(WORKER, { ...PLAN, config }, log, () => {}) };
   };
   const failure = async (promise: Promise<unknown>): Promise<SysError> => {
     const error: unknown = await promise.catch((e: unknown) => e);
