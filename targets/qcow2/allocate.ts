@@ -291,7 +291,10 @@ export class Allocator {
     const durable = yield* this.#store.barrier(io);
     if (durable < 0) return durable;
     const old = { cluster: table.offset / clusterSize, count: table.clusters };
-    const taken = yield* this.#pointHeader(io, offset, clusters);
+    const taken = yield* this.#rewriteHeader(io, (header) => {
+      putOffset(header, q.REFCOUNT_TABLE_OFFSET_AT, offset);
+      header.setUint32(q.REFCOUNT_TABLE_OFFSET_AT + 8, clusters);
+    });
     if (taken < 0) return taken;
     Object.assign(table, { offset, clusters, entries: length / 8, address, view });
     this.#forbidTable();
@@ -299,11 +302,67 @@ export class Allocator {
     return 0;
   }
 
-  *#pointHeader(io: Io, offset: number, clusters: number): Coroutine {
+  /** More neighbours than `allocate` ever finds: a block of counts stands between. */
+  get togetherMax(): number {
+    return this.#table.blockEntries - 1;
+  }
+
+  /**
+   * `wanted` neighbouring clusters where nobody counts anything yet, behind all that is used, with
+   * new blocks in front. Their number is answered, durably counted, or -errno.
+   */
+  *allocateAfterAll(io: Io, wanted: number): Coroutine {
+    yield* this.#mutex.lock();
+    try {
+      const table = this.#table;
+      let blocks = 1;
+      while (blocks * table.blockEntries < blocks + wanted) blocks++;
+      let index = this.#firstUnused();
+      while (index + blocks > table.entries) {
+        const grown = yield* this.#growTable(io);
+        if (grown < 0) return grown;
+        index = this.#firstUnused();
+      }
+      const first = index * table.blockEntries;
+      const made = yield* this.#makeBlocks(io, first, blocks, blocks + wanted);
+      if (made < 0) return made;
+      const durable = yield* this.#store.barrier(io);
+      if (durable < 0) return durable;
+      for (let block = 0; block < blocks; block++) {
+        const offset = (first + block) * table.clusterSize;
+        const failure = yield* this.#setEntry(io, index + block, offset);
+        if (failure < 0) return failure;
+      }
+      return first + blocks;
+    } finally {
+      this.#mutex.unlock();
+    }
+  }
+
+  /** The first refcount table entry behind all that have a block, and behind the file. */
+  #firstUnused(): number {
+    const table = this.#table;
+    let index = table.entries;
+    while (index > 0 && table.blockOf((index - 1) * table.blockEntries) === 0) index--;
+    if (Number.isFinite(this.#freshFrom)) {
+      index = Math.max(index, Math.ceil(this.#freshFrom / table.blockEntries));
+    }
+    return index;
+  }
+
+  /** Writes the header's first sector, changed, and makes it durable. */
+  *changeHeader(io: Io, change: (view: DataView) => void): Coroutine {
+    yield* this.#mutex.lock();
+    try {
+      return yield* this.#rewriteHeader(io, change);
+    } finally {
+      this.#mutex.unlock();
+    }
+  }
+
+  *#rewriteHeader(io: Io, change: (view: DataView) => void): Coroutine {
     this.#store.image.read(this.#scratchBytes, 0);
-    const view = viewAt(this.#scratch, SECTOR);
-    putOffset(view, q.REFCOUNT_TABLE_OFFSET_AT, offset);
-    view.setUint32(q.REFCOUNT_TABLE_OFFSET_AT + 8, clusters);
+    change(viewAt(this.#scratch, SECTOR));
     const failure = yield* this.#store.writeMeta(io, 0, this.#scratch, SECTOR);
     if (failure < 0) return failure;
     return yield* this.#store.barrier(io);

@@ -1,6 +1,6 @@
 /** An open image in a Worker: what it keeps in memory, and the way of each request. */
 
-import { EROFS } from "../../src/target/file_io.ts";
+import { EIO, EROFS } from "../../src/target/file_io.ts";
 import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import {
   type Coroutine,
@@ -122,12 +122,19 @@ export class Engine implements Handlers {
 
   #workOf(io: Io): Coroutine | number {
     if (io.op === OP_READ) return this.#reader.read(io, this.#top, io.offset, io.length, 0, 0);
+    if (io.offset + io.length > this.#top.size) return -EIO; // of a disk that has just shrunk
     const writer = this.#writer;
     if (writer === undefined) return io.op === OP_FLUSH ? 0 : -EROFS;
     if (io.op === OP_WRITE) return writer.write(io);
     if (io.op === OP_FLUSH) return writer.flush(io);
     if (io.op === OP_DISCARD) return writer.discard(io);
     return io.op === OP_WRITE_ZEROES ? writer.writeZeroes(io) : UNSUPPORTED;
+  }
+
+  *resize(io: Io, size: number): Coroutine {
+    if (this.#writer === undefined) return -EROFS;
+    this.#writer.arrived(io);
+    return yield* this.#writer.resize(io, size);
   }
 
   close(): void {

@@ -6,6 +6,9 @@ export const V2_HEADER_LENGTH = 72;
 export const V3_HEADER_LENGTH = 104;
 export const CRYPT_METHOD_AT = 32;
 /** Where fields of the header stand that are written again after the image was made. */
+export const SIZE_AT = 24;
+export const L1_SIZE_AT = 36;
+export const L1_TABLE_OFFSET_AT = 40;
 export const REFCOUNT_TABLE_OFFSET_AT = 48;
 export const INCOMPATIBLE_FEATURES_AT = 72;
 export const AUTOCLEAR_FEATURES_AT = 88;

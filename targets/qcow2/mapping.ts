@@ -43,7 +43,7 @@ export class Mapping {
   readonly dataFile: number;
   /** The data file once more, for direct IO of whole pages; itself where there is none. */
   directFile: number;
-  readonly l1: DataView;
+  l1: DataView;
   readonly cache: TableCache;
   /** Answers of `extentAt`, beside the kind. */
   host = 0;

@@ -19,8 +19,10 @@ export class Tables {
   /** L1 entries that are being worked on. */
   readonly #busy = new Set<number>();
   readonly #done: WaitList;
-  readonly #l1Mutex: Mutex;
+  /** Of those who change L1 entries, or where they stand. */
+  readonly l1Mutex: Mutex;
   readonly #scratch: number;
+  readonly #scratchBytes: Uint8Array;
   readonly #scratchView: DataView;
 
   constructor(store: Store, allocator: Allocator, workspaces: Workspaces, release: Release) {
@@ -29,8 +31,9 @@ export class Tables {
     this.#workspaces = workspaces;
     this.#release = release;
     this.#done = new WaitList(store.context.runnable);
-    this.#l1Mutex = new Mutex(store.context.runnable);
+    this.l1Mutex = new Mutex(store.context.runnable);
     this.#scratch = store.context.allocate(SECTOR);
+    this.#scratchBytes = bytesAt(this.#scratch, SECTOR);
     this.#scratchView = viewAt(this.#scratch, SECTOR);
   }
 
@@ -100,27 +103,31 @@ export class Tables {
     }
   }
 
-  /** Memory follows the file: nobody relies on an entry that a killed server would lose. */
   *#link(io: Io, l1Index: number, table: number): Coroutine {
-    const { mapping, header } = this.#store;
-    yield* this.#l1Mutex.lock();
+    yield* this.l1Mutex.lock();
     try {
-      const at = l1Index * 8;
-      const from = at - (at % SECTOR);
-      const length = Math.min(SECTOR, mapping.l1.byteLength - from);
-      const l1 = new Uint8Array(mapping.l1.buffer, mapping.l1.byteOffset + from, length);
-      bytesAt(this.#scratch, SECTOR).set(l1);
-      putOffset(this.#scratchView, at - from, table);
-      const high = this.#scratchView.getUint32(at - from) | q.HIGH_COPIED;
-      this.#scratchView.setUint32(at - from, high);
-      const offset = header.l1Offset + from;
-      const failure = yield* this.#store.writeMeta(io, offset, this.#scratch, length);
-      if (failure < 0) return failure;
-      mapping.l1.setUint32(at + 4, this.#scratchView.getUint32(at - from + 4));
-      mapping.l1.setUint32(at, high);
-      return 0;
+      return yield* this.changeL1(io, l1Index * 8, (view, at) => {
+        putOffset(view, at, table);
+        view.setUint32(at, view.getUint32(at) | q.HIGH_COPIED);
+      });
     } finally {
-      this.#l1Mutex.unlock();
+      this.l1Mutex.unlock();
     }
+  }
+
+  /**
+   * Changes the sector of the L1 table that has byte `at` of it; for whoever holds the mutex.
+   * Memory follows the file: nobody relies on an entry that a killed server would lose.
+   */
+  *changeL1(io: Io, at: number, change: (sector: DataView, within: number) => void): Coroutine {
+    const { mapping, header } = this.#store;
+    const from = at - (at % SECTOR);
+    const length = Math.min(SECTOR, mapping.l1.byteLength - from);
+    const l1 = new Uint8Array(mapping.l1.buffer, mapping.l1.byteOffset + from, length);
+    this.#scratchBytes.set(l1);
+    change(this.#scratchView, at - from);
+    const failure = yield* this.#store.writeMeta(io, header.l1Offset + from, this.#scratch, length);
+    if (failure === 0) l1.set(this.#scratchBytes.subarray(0, length));
+    return failure;
   }
 }

@@ -24,6 +24,7 @@ import { ImageError, isQcow2 } from "./header.ts";
 import { unlock } from "./luks.ts";
 import type { DiskCipher } from "./xts.ts";
 import { repairImage } from "./repair.ts";
+import { resizerOf } from "./resizer.ts";
 
 export interface Qcow2Config {
   backing_file: string;
@@ -101,7 +102,8 @@ export default defineTarget<Qcow2Config>({
       cipherOf(config, chain, secret); // a wrong key is found out here, not by the first READ
       if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
       direct = directOf(config, chain);
-      return { disk: diskOf(config, chain, files, direct), close };
+      const resizer = resizerOf(chain, config.read_only, config);
+      return { disk: diskOf(config, chain, files, direct), close, resizer };
     } catch (error) {
       close();
       throw error;

@@ -16,6 +16,7 @@ import { Fill } from "./fill.ts";
 import { Links } from "./link.ts";
 import { RangeLocks } from "./locks.ts";
 import type { Layer, Reader } from "./read.ts";
+import { Resizes } from "./resize.ts";
 import { RefcountTable } from "./refcount.ts";
 import { Releases } from "./release.ts";
 import { Store } from "./store.ts";
@@ -47,6 +48,7 @@ export class Writer {
   readonly #allocator: Allocator;
   readonly #writes: Writes;
   readonly #zeroes: Zeroes;
+  readonly #resizes: Resizes;
   #begun = false;
 
   constructor(chain: ChainImage, top: Layer, parts: WriterParts) {
@@ -70,6 +72,7 @@ export class Writer {
     const all = { store: this.#store, top, allocator, tables, links, locks, fill, release };
     this.#writes = new Writes(all);
     this.#zeroes = new Zeroes(all, this.#writes, top);
+    this.#resizes = new Resizes({ ...all, context, zeroes: this.#zeroes, top });
   }
 
   arrived(io: Io): void {
@@ -90,6 +93,10 @@ export class Writer {
 
   writeZeroes(io: Io): Coroutine {
     return this.#change(io, this.#zeroes.run(io, io.flags & FLAG_NOUNMAP ? KEEP : UNMAP));
+  }
+
+  resize(io: Io, size: number): Coroutine {
+    return this.#change(io, this.#resizes.run(io, size));
   }
 
   *flush(io: Io): Coroutine {

@@ -37,10 +37,9 @@ export class Zeroes {
     this.#flags = mapping.zeroFlags || mapping.extended;
   }
 
-  *run(io: Io, way: number): Coroutine {
+  /** Of the request's bytes, or of others. */
+  *run(io: Io, way: number, begin = io.offset, end = begin + io.length): Coroutine {
     const { clusterSize, mapping } = this.#parts.store;
-    const begin = io.offset;
-    const end = begin + io.length;
     if (mapping.external) return yield* this.#inDataFile(io, begin, end, way);
     const first = Math.ceil(begin / clusterSize);
     // The disk may end inside a cluster, which is then meant as a whole.

@@ -8,7 +8,7 @@ import { Arena } from "../../../ffi/arena.ts";
 import { KernelRing } from "../../../ffi/kernel_ring.ts";
 import { Commands } from "../../../src/queue/commands.ts";
 import { CopyIo } from "../../../src/queue/io_copy.ts";
-import { KIND_COMMAND, type QueueIo, userMeta } from "../../../src/queue/io.ts";
+import { KIND_COMMAND, KIND_RESIZE, type QueueIo, userMeta } from "../../../src/queue/io.ts";
 import { Loop } from "../../../src/queue/loop.ts";
 import { WaitTimes } from "../../../src/queue/wait_times.ts";
 import { openDirect, openImageFile } from "../../../src/target/backing_file.ts";
@@ -52,7 +52,7 @@ const HANGS_MS = 30_000;
 const POISON = 0xee;
 
 class InjectRing extends KernelRing {
-  readonly injected: { slot: number; res: number }[] = [];
+  readonly injected: { slot: number; res: number; kind?: number }[] = [];
 
   override submitAndWait(): number {
     if (this.injected.length > 0) return Math.min(0, this.submit());
@@ -66,7 +66,9 @@ class InjectRing extends KernelRing {
     return this.injected[0]?.slot ?? super.cqSlot();
   }
   override cqMeta(): number {
-    return this.injected.length > 0 ? userMeta(KIND_COMMAND, 0) : super.cqMeta();
+    return this.injected.length > 0
+      ? userMeta(this.injected[0]!.kind ?? KIND_COMMAND, 0)
+      : super.cqMeta();
   }
   override cqRes(): number {
     return this.injected[0]?.res ?? super.cqRes();
@@ -96,7 +98,16 @@ class RigCommands extends Commands {
     this.#buffers = buffers;
   }
 
+  /** Sectors, for a resize that comes before the requests of the next run. */
+  resizeTo: number | undefined;
+
   begin(): void {
+    if (this.resizeTo !== undefined) {
+      const low = (this.resizeTo % 2 ** 32) | 0;
+      const high = Math.floor(this.resizeTo / 2 ** 32);
+      this.#injected.push({ slot: low, res: high, kind: KIND_RESIZE });
+      this.resizeTo = undefined;
+    }
     this.#next = 0;
     this.#ended = 0;
     this.answers = [];
@@ -160,6 +171,8 @@ export class Rig {
   readonly #ring: InjectRing;
   readonly #commands: RigCommands;
   readonly #ios: QueueIo[] = [];
+  readonly #spare: QueueIo;
+  #resized = 0;
   readonly #runnable: QueueIo[] = [];
   readonly #fds: number[] = [];
   readonly #closers: (() => void)[] = [];
@@ -204,6 +217,7 @@ export class Rig {
         buffers.push(bytesAt(address, maxIoBytes));
         this.#ios.push(new CopyIo(slot, 0, slot, shared, address));
       }
+      this.#spare = new CopyIo(depth, -1, -1, shared, 0);
       this.#ring = ring;
       this.#commands = new RigCommands(ring, this.#ios, buffers);
       this.#commands.poison = allocate(maxIoBytes);
@@ -231,10 +245,29 @@ export class Rig {
     const { engine } = this;
     const commands = this.#commands;
     commands.queued = requests;
-    const loop = new Loop(this.#ring, this.#ios, commands, engine, this.#runnable, complain);
+    const ios = [...this.#ios, this.#spare];
+    const spare = { io: this.#spare, resized: (failure: number) => void (this.#resized = failure) };
+    const loop = new Loop(
+      this.#ring,
+      ios,
+      commands,
+      engine,
+      this.#runnable,
+      complain,
+      undefined,
+      spare,
+    );
     const failure = loop.run();
     if (failure !== 0) throw new Error(`the loop ended with ${failure}`);
     return commands.answers;
+  }
+
+  /** Another size for the disk, with requests beside it. Answers 0 or -errno. */
+  resize(size: number, requests: Request[] = []): number {
+    this.#commands.resizeTo = size / 512;
+    this.#resized = 1;
+    this.run(requests);
+    return this.#resized;
   }
 
   read(offset: number, length: number): Uint8Array {
