@@ -27,6 +27,10 @@ const { symbols: c } = openFirst(LIBRARIES, {
   memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
   memfd_create: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+  getsockopt: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+    returns: FFIType.i32,
+  },
   gettid: { args: [], returns: FFIType.i32 },
   poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   prctl: {
@@ -244,6 +248,18 @@ const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
 
 /** A mount namespace of its own for the calling thread, and for what it starts afterwards. */
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+
+/** The user at the other end of a unix socket, as of when it was connected. */
+export function peerUid(fd: number): number {
+  const ucred = new Int32Array(new ArrayBuffer(12)); // pid, uid, gid
+  const length = Int32Array.of(ucred.byteLength);
+  const result = c.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ptr(ucred), ptr(length));
+  check(result, "getsockopt SO_PEERCRED");
+  return ucred[1]!;
+}
+
 export function unshareMounts(): void {
   check(c.unshare(CLONE_NEWNS), "unshare", "CLONE_NEWNS");
 }

@@ -34,6 +34,7 @@ export const CTRL = {
   UBLK_U_CMD_GET_DEV_INFO2: ior(0x12),
   UBLK_U_CMD_GET_FEATURES: ior(0x13),
   UBLK_U_CMD_DEL_DEV_ASYNC: ior(0x14),
+  UBLK_U_CMD_UPDATE_SIZE: iowr(0x15),
   UBLK_U_CMD_QUIESCE_DEV: iowr(0x16),
   UBLK_U_CMD_TRY_STOP_DEV: iowr(0x17),
 } as const;

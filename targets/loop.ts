@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { openBackingFile } from "../src/target/backing_file.ts";
 import { fileDisk, fileHandlers } from "../src/target/file_disk.ts";
+import { backingSize, checkBackingSize, setBackingSize } from "../src/target/backing_size.ts";
 import { parseSectors, UsageError } from "../src/target/parse.ts";
 import { defineTarget } from "../src/target/target.ts";
 
@@ -55,9 +56,18 @@ export default defineTarget<LoopConfig>({
       offset: config.offset,
       read_only: config.read_only,
     };
+    const { fd, blockBits } = file;
+    const { backing_file: path, offset, read_only: readOnly } = config;
+    const range = { fd, path, offset, blockBits, readOnly };
     return {
       disk: fileDisk(file, config.read_only, report),
       close: file.close,
+      resizer: {
+        found: () => backingSize(range),
+        check: (from, to) => checkBackingSize(range, from, to),
+        apply: (_, to) => setBackingSize(range, to),
+        config: () => config,
+      },
     };
   },
   attach: (config) => fileHandlers(config.offset),

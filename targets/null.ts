@@ -1,7 +1,14 @@
 /** A disk that forgets what is written and reads zeros. */
 
 import { parseSize, UsageError } from "../src/target/parse.ts";
-import { defineTarget, type Disk, OP_READ, OP_WRITE, QUEUED } from "../src/target/target.ts";
+import {
+  defineTarget,
+  type Disk,
+  OP_READ,
+  OP_WRITE,
+  QUEUED,
+  type Resizer,
+} from "../src/target/target.ts";
 
 interface NullConfig {
   size: number;
@@ -50,7 +57,13 @@ export default defineTarget<NullConfig>({
       threads: "any",
       report: config.fill ? {} : { fill: false },
     };
-    return { disk, close: () => {} };
+    const resizer: Resizer = {
+      found: () => undefined,
+      check: () => {},
+      apply: () => {},
+      config: (size) => ({ ...config, size }),
+    };
+    return { disk, close: () => {}, resizer };
   },
   attach(config) {
     const fill = config.fill;

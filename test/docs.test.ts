@@ -14,6 +14,7 @@ const VERBS = [
   ["list"],
   ["check"],
   ["info"],
+  ["resize"],
   ["set_affinity"],
   ["features"],
 ];

@@ -19,7 +19,9 @@ import { isolate } from "./isolate.ts";
 import { type AskedLimits, withLimits } from "./limits.ts";
 import { startEnder } from "./launch.ts";
 import type { Log, LogLevel } from "./log.ts";
+import { openMailbox } from "./mailbox.ts";
 import { isGone } from "./remove.ts";
+import { ResizeServer } from "./resize_server.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
 import { type Counters, makeCounters } from "./stats.ts";
 import {
@@ -77,6 +79,8 @@ export async function serve(
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
   try {
     await server.start();
+    const resizes = new ResizeServer(server.id, open, server.threads);
+    openMailbox(server.id, () => resizes.welcome());
     await onLive(server.id);
     Bun.gc(true); // what starting left behind; otherwise the collector takes 20 s of small steps
     // A page of ours that went to a swap device which we serve would never come back.
@@ -113,7 +117,8 @@ class Server {
   readonly #zeroFd = libc.open("/dev/zero", libc.O_RDONLY);
   #iods: { address: number; length: number }[] = [];
   #counters: Counters | undefined;
-  #threads: Thread[] = [];
+  /** Those that serve its queues, once it has started. */
+  threads: Thread[] = [];
   /** The block device is there. From now on it is ended from outside of this process. */
   #live = false;
   #stopped = false;
@@ -137,18 +142,18 @@ class Server {
     const shares = dealQueues(queues, this.#threadCount(info));
     this.#refuseIfStopped();
     const counters = (this.#counters = makeCounters(this.id, shares.length));
-    this.#threads = shares.map((share, index) =>
+    this.threads = shares.map((share, index) =>
       this.#host.startThread({
         ...this.#threadPlan(info, share, index),
         countersAddress: counters.addresses[index]!,
       }),
     );
-    const tids = await Promise.all(this.#threads.map((thread) => thread.ready));
+    const tids = await Promise.all(this.threads.map((thread) => thread.ready));
     const serving = (queueId: number): number =>
       shares.findIndex((share) => share.queues.some((queue) => queue.queueId === queueId));
     this.#remember(queues.map((queue) => tids[serving(queue.queueId)]!));
     // A thread that ends now would leave START_DEV waiting for its queue.
-    const death = Promise.race(this.#threads.map((thread) => thread.ended)).then(refuseStopped);
+    const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
     await appears(device.blockDevice(this.id));
     this.#live = true;
@@ -255,7 +260,7 @@ class Server {
   /** Resolves when every thread has ended well. */
   async ended(): Promise<void> {
     try {
-      await Promise.all(this.#threads.map((thread) => thread.ended));
+      await Promise.all(this.threads.map((thread) => thread.ended));
     } catch (error) {
       this.#broken = true;
       throw error;
@@ -268,7 +273,7 @@ class Server {
     // the driver fail them and lets `del` have the device.
     if (this.#broken) return;
     if (!this.#live && this.id >= 0) await this.#stopThreads();
-    await Promise.allSettled(this.#threads.map((thread) => thread.ended));
+    await Promise.allSettled(this.threads.map((thread) => thread.ended));
     for (const { address, length } of this.#iods) libc.munmap(address, length);
     this.#counters?.unmap();
     if (this.#charFd >= 0) libc.close(this.#charFd);
@@ -280,7 +285,7 @@ class Server {
 
   /** Again and again: a thread may have fetched only after the driver had looked. */
   async #stopThreads(): Promise<void> {
-    const ended = Promise.allSettled(this.#threads.map((thread) => thread.ended));
+    const ended = Promise.allSettled(this.threads.map((thread) => thread.ended));
     const over = ended.then(() => true);
     do await device.stopDevice(this.#channel, this.id).catch(() => {});
     while (!(await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])));

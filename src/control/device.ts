@@ -56,6 +56,11 @@ export async function startDevice(channel: Channel, id: number): Promise<void> {
   await execute(channel, { name: "UBLK_U_CMD_START_DEV", id, data: process.pid });
 }
 
+/** Of a LIVE device only: an older driver does not look (25966fc09769). */
+export async function updateSize(channel: Channel, id: number, sectors: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_UPDATE_SIZE", id, data: sectors });
+}
+
 export async function stopDevice(channel: Channel, id: number): Promise<void> {
   await execute(channel, { name: "UBLK_U_CMD_STOP_DEV", id });
 }

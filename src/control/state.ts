@@ -37,6 +37,9 @@ export interface DeviceState {
   affinity: (number[] | null)[];
 }
 
+/** Where the device's server listens. */
+export const socketPath = (id: number, dir = STATE_DIR): string => `${dir}/${id}.sock`;
+
 type Kind = "json" | "stat";
 
 const pathOf = (dir: string, id: number, kind: Kind): string => `${dir}/${id}.${kind}`;
@@ -64,6 +67,7 @@ export function putFile(
 export function removeState(id: number, dir = STATE_DIR): void {
   rmSync(pathOf(dir, id, "json"), { force: true });
   rmSync(pathOf(dir, id, "stat"), { force: true });
+  rmSync(socketPath(id, dir), { force: true });
 }
 
 /** A descriptor of a file that only we could have written; undefined when there is none. */

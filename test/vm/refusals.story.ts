@@ -105,3 +105,16 @@ story("fewer queues than asked for are reported", {}, async (vm) => {
   expect(result.status).toBe(0);
   await vm.sh`ublk del -n 0`;
 });
+
+story("a kernel that cannot change the size of a device is told by name", {}, async (vm) => {
+  const image = `${vm.data}/old.img`;
+  await vm.sh`truncate -s 64M ${image}`;
+  const id = await vm.add`-t loop -f ${image}`;
+  if (!/UPDATE_SIZE/.test(await vm.sh`ublk features`)) {
+    const { status, stderr } = await vm.run`ublk resize -n ${id} --size 128M`;
+    expect(stderr).toMatch(/UBLK_F_UPDATE_SIZE\)\n.*Linux 6.16/);
+    expect(status).toBe(1);
+  }
+  expect(Number(await vm.sh`stat -c %s ${image}`)).toBe(64 << 20);
+  await vm.sh`ublk del -n ${id}`;
+});

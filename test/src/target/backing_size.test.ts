@@ -1,0 +1,61 @@
+/** src/target/backing_size.ts on files; stories do it to block devices. */
+
+import { afterAll, expect, test } from "bun:test";
+import { statSync } from "node:fs";
+import { EFBIG } from "node:constants";
+import { SysError } from "../../../ffi/errno.ts";
+import * as libc from "../../../ffi/libc.ts";
+import {
+  backingSize,
+  type BackingRange,
+  checkBackingSize,
+  setBackingSize,
+} from "../../../src/target/backing_size.ts";
+import { fileOf, tempFolder, thrown } from "../../temp.ts";
+
+const folder = tempFolder();
+const fds: number[] = [];
+afterAll(() => fds.forEach((fd) => libc.close(fd)));
+
+function rangeOf(size: number, facts: Partial<BackingRange> = {}): BackingRange {
+  const path = fileOf(folder(`${fds.length}.img`), size);
+  const fd = libc.open(path, libc.O_RDWR);
+  fds.push(fd);
+  return { fd, path, offset: 0, blockBits: 9, readOnly: false, ...facts };
+}
+
+test("what a file has for its disk are whole blocks behind the offset", () => {
+  expect(backingSize(rangeOf(10_000))).toBe(19 * 512);
+  expect(backingSize(rangeOf(10_000, { offset: 512, blockBits: 12 }))).toBe(8192);
+  expect(backingSize(rangeOf(512, { offset: 4096 }))).toBe(0);
+});
+
+test("a file ends where its disk does", () => {
+  const range = rangeOf(8192, { offset: 4096 });
+  checkBackingSize(range, 4096, 65536);
+  setBackingSize(range, 65536);
+  expect(statSync(range.path).size).toBe(4096 + 65536);
+  checkBackingSize(range, 65536, 4096);
+  setBackingSize(range, 4096);
+  expect(statSync(range.path).size).toBe(8192);
+});
+
+test("a file that has more already is not cut so that the disk can grow", () => {
+  const error = thrown(() => checkBackingSize(rangeOf(1 << 20), 4096, 8192)) as SysError;
+  expect(error.message).toContain("has 1048576 bytes for the disk already");
+  expect(error.hint).toContain("without --size");
+  checkBackingSize(rangeOf(1 << 20), 4096, 1 << 20);
+});
+
+test("what is read-only follows what others made of it, and no more", () => {
+  const range = rangeOf(1 << 20, { readOnly: true });
+  checkBackingSize(range, 4096, 1 << 20);
+  const error = thrown(() => checkBackingSize(range, 1 << 20, 4096)) as SysError;
+  expect(error.message).toContain("is open read-only");
+});
+
+test("a size that the file system cannot have is an error with its name", () => {
+  const error = thrown(() => setBackingSize(rangeOf(512), 2 ** 51)) as SysError;
+  expect(error).toBeInstanceOf(SysError);
+  expect([error.op, error.errno]).toEqual(["ftruncate", EFBIG]);
+});
