@@ -3,7 +3,7 @@
 import { type Pointer, toArrayBuffer } from "bun:ffi";
 import * as libc from "./libc.ts";
 
-export const PAGE_SIZE = 4096;
+export const PAGE_SIZE = libc.pageSize();
 
 export function roundUp(length: number, unit: number): number {
   return Math.ceil(length / unit) * unit;

@@ -2,6 +2,7 @@
 
 import { dlopen, FFIType, type Pointer, ptr, read } from "bun:ffi";
 import { SysError } from "./errno.ts";
+import { machine } from "./machine.ts";
 
 const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
 
@@ -26,24 +27,19 @@ const { symbols: c } = openFirst(LIBRARIES, {
   memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
   memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
-  memfd_create: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
   getsockopt: {
     args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
     returns: FFIType.i32,
   },
-  gettid: { args: [], returns: FFIType.i32 },
+  getpagesize: { args: [], returns: FFIType.i32 },
   poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   prctl: {
     args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64],
     returns: FFIType.i32,
   },
   sched_setaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-  statx: {
-    args: [FFIType.i32, FFIType.cstring, FFIType.i32, FFIType.u32, FFIType.ptr],
-    returns: FFIType.i32,
-  },
   syscall: {
-    args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
+    args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
     returns: FFIType.i64_fast,
   },
   unshare: { args: [FFIType.i32], returns: FFIType.i32 },
@@ -106,8 +102,7 @@ export const O_RDWR = 0o2;
 export const O_EXCL = 0o200;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
-/** Other machines have another value here: x86 0o40000, arm64 0o200000. */
-export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
+export const { O_DIRECT } = machine;
 
 export function open(path: string, flags: number): number {
   return check(c.open(path, flags | O_CLOEXEC, 0), "open", path);
@@ -183,13 +178,23 @@ export function eventfd(initial: number): number {
   return check(c.eventfd(initial, 0o2000000), "eventfd");
 }
 
+const MFD_CLOEXEC = 1;
+
+/** A file without a name in any folder. */
 export function memfdCreate(name: string): number {
-  return check(c.memfd_create(name, 1), "memfd_create");
+  const text = Buffer.from(`${name}\0`);
+  const fd = c.syscall(machine.SYS_memfd_create, ptr(text), MFD_CLOEXEC, 0, 0, 0);
+  return check(fd, "memfd_create");
 }
 
 /** The calling thread's id. */
 export function gettid(): number {
-  return c.gettid();
+  return Number(c.syscall(machine.SYS_gettid, 0, 0, 0, 0, 0));
+}
+
+/** 4 KiB on x86-64; arm64 has kernels with 16 and 64 KiB too. */
+export function pageSize(): number {
+  return c.getpagesize();
 }
 
 export const PR_SET_NAME = 15;
@@ -218,20 +223,21 @@ export function schedSetaffinity(mask: Uint8Array, tid = 0): void {
 
 const AT_EMPTY_PATH = 0x1000;
 const STATX_SIZE = 256;
+const EMPTY_STRING = Buffer.alloc(4096);
 
 /** struct statx of an open file, for the members named in `mask`. */
 export function statx(fd: number, mask: number): DataView {
   const buffer = new Uint8Array(new ArrayBuffer(STATX_SIZE));
-  check(c.statx(fd, "", AT_EMPTY_PATH, mask, ptr(buffer)), "statx");
+  const path = ptr(EMPTY_STRING);
+  check(c.syscall(machine.SYS_statx, fd, path, AT_EMPTY_PATH, mask, ptr(buffer)), "statx");
   return new DataView(buffer.buffer);
 }
 
-const SYS_PIDFD_OPEN = 434;
 const POLLIN = 1;
 
 /** A descriptor that stays with this very process, even if its number is used again. */
 export function pidfdOpen(pid: number): number {
-  return check(c.syscall(SYS_PIDFD_OPEN, pid, 0, 0, 0), "pidfd_open", String(pid));
+  return check(c.syscall(machine.SYS_pidfd_open, pid, 0, 0, 0, 0), "pidfd_open", String(pid));
 }
 
 /** Waits until `fd` is readable; false when `timeoutMs` passed. */

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as libc from "../ffi/libc.ts";
+import { MACHINES } from "../ffi/machine.ts";
 import { askCompiler, type Layouts, layoutsOf, newestKernelHeaders } from "./c_compiler.ts";
 
 const ROOT = join(import.meta.dir, "..");
@@ -26,7 +27,6 @@ const MEANINGS: Record<string, string> = {
   STATX_MASK_AT: "offsetof(struct statx, stx_mask)",
   STATX_DIO_MEM_ALIGN_AT: "offsetof(struct statx, stx_dio_mem_align)",
   STATX_DIO_OFFSET_ALIGN_AT: "offsetof(struct statx, stx_dio_offset_align)",
-  SYS_PIDFD_OPEN: "SYS_pidfd_open",
 };
 
 /** What a literal such as `1 << 8`, `0x10` or `0o2` stands for; NaN for anything else. */
@@ -93,6 +93,20 @@ const LAYOUTS: Layouts = {
 testAbi(`structs are laid out as they are filled${why}`, () => {
   const found = layoutsOf(LAYOUTS, ["fcntl.h", "poll.h", "linux/io_uring.h"], include);
   expect(found).toEqual(LAYOUTS);
+});
+
+/** Our names of processors, and the kernel's. */
+test.skipIf("missing" in headers).each([
+  ["x64", "x86"],
+  ["arm64", "arm64"],
+] as const)(`what differs between processors is right for %s${why}`, (ours, theirs) => {
+  const processor = join(include!, "../lib/linux/uapi", theirs);
+  const names = Object.keys(MACHINES[ours]);
+  const questions = new Map(names.map((name) => [name, name.replace("SYS_", "__NR_")]));
+  const answers = askCompiler(["asm/unistd.h", "asm/fcntl.h"], questions, processor, include);
+  expect(MACHINES[ours]).toEqual(
+    Object.fromEntries([...answers].map(([name, value]) => [name, Number(value)])) as never,
+  );
 });
 
 test("constants are found in a source text, and what is no plain number is left out", () => {

@@ -43,7 +43,7 @@ export type Questions = ReadonlyMap<string, string>;
 export function askCompiler(
   headers: readonly string[],
   questions: Questions,
-  include?: string,
+  ...includes: (string | undefined)[]
 ): Map<string, bigint> {
   const lines = [...questions].map(
     ([name, expression]) => `  printf("${name} %lld\\n", (long long)(${expression}));`,
@@ -60,7 +60,7 @@ export function askCompiler(
   try {
     const program = join(dir, "ask");
     writeFileSync(`${program}.c`, source);
-    const search = include === undefined ? [] : ["-isystem", include];
+    const search = includes.flatMap((one) => (one === undefined ? [] : ["-isystem", one]));
     succeed(["cc", "-w", ...search, "-o", program, `${program}.c`]);
     const answers = succeed([program]).trim().split("\n");
     return new Map(answers.map((line) => split(line)));

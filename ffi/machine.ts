@@ -1,0 +1,21 @@
+/** What differs between the processors that we run on. */
+
+/** `SYS_`: calls that C libraries learnt late. By number they need no newer one than Bun does. */
+export const MACHINES = {
+  x64: {
+    O_DIRECT: 0o40000,
+    SYS_gettid: 186,
+    SYS_memfd_create: 319,
+    SYS_statx: 332,
+    SYS_pidfd_open: 434,
+  },
+  arm64: {
+    O_DIRECT: 0o200000,
+    SYS_gettid: 178,
+    SYS_memfd_create: 279,
+    SYS_statx: 291,
+    SYS_pidfd_open: 434,
+  },
+};
+
+export const machine = MACHINES[process.arch === "arm64" ? "arm64" : "x64"];
