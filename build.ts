@@ -1,11 +1,16 @@
-/** `bun run build`: one executable, dist/ublk, with both entries and a copy of liburing inside. */
+/**
+ * `bun run build`: one executable, dist/ublk, with both entries and a copy of liburing inside.
+ *
+ * `--all` makes the executables of a release, see test/release/main.ts. That comes back here for
+ * each of them, and says which Bun (`--runtime`) and which liburing (`--library`) to put inside.
+ */
 
 import { existsSync } from "node:fs";
 import { chmod, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 
-const OUT = "dist/ublk";
 const LIBRARY = "liburing.so.2";
 const SYSTEM_LIBRARY_DIRS = [
   "/usr/lib/x86_64-linux-gnu",
@@ -16,15 +21,26 @@ const SYSTEM_LIBRARY_DIRS = [
 /** Refuses whatever would run code that is not in the executable: preloads, inspectors, eval. */
 const RUNTIME_FLAGS = ["--disallow-code-generation-from-strings=strict"];
 
+const { values: asked } = parseArgs({
+  options: {
+    all: { type: "boolean", default: false },
+    out: { type: "string", default: join(import.meta.dir, "dist/ublk") },
+    runtime: { type: "string", default: process.execPath },
+    library: { type: "string" },
+  },
+});
+const out = resolve(asked.out);
+const runtime = resolve(asked.runtime);
+const library = asked.library && resolve(asked.library);
+
 process.chdir(import.meta.dir);
 if (!existsSync("node_modules/citty")) {
   await Bun.$`${process.execPath} install --frozen-lockfile`.quiet();
   // This process has looked for the folder already and would not see it.
-  const again = Bun.spawn([process.execPath, import.meta.path], {
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  process.exit(await again.exited);
+  await become([import.meta.path, ...process.argv.slice(2)]);
 }
+if (asked.all) await become(["test/release/main.ts"]);
+
 const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
 try {
   await stageLibrary(join(staging, LIBRARY));
@@ -32,7 +48,14 @@ try {
 } finally {
   await rm(staging, { recursive: true, force: true });
 }
-console.log(`${OUT}: ${(Bun.file(OUT).size / 2 ** 20).toFixed(1)} MiB`);
+console.log(`${asked.out}: ${(Bun.file(out).size / 2 ** 20).toFixed(1)} MiB`);
+
+async function become(script: string[]): Promise<never> {
+  const child = Bun.spawn([process.execPath, ...script], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  process.exit(await child.exited);
+}
 
 async function build(assets: string): Promise<void> {
   const result = await Bun.build({
@@ -42,7 +65,8 @@ async function build(assets: string): Promise<void> {
     minify: { syntax: true, whitespace: true },
     sourcemap: "none",
     compile: {
-      outfile: OUT,
+      outfile: out,
+      executablePath: runtime,
       assets: [join(assets, LIBRARY)],
       execArgv: RUNTIME_FLAGS,
       autoloadBunfig: false,
@@ -52,11 +76,12 @@ async function build(assets: string): Promise<void> {
     },
   });
   if (!result.success) throw new AggregateError(result.logs, "the build failed");
-  await chmod(OUT, 0o755);
+  await chmod(out, 0o755);
 }
 
-/** The system's library when it is installed, otherwise the one in Debian's package. */
+/** The one that was asked for; or the system's, or where there is none the one of Debian. */
 async function stageLibrary(to: string): Promise<void> {
+  if (library) return copyFile(library, to);
   for (const dir of SYSTEM_LIBRARY_DIRS) {
     if (await Bun.file(join(dir, LIBRARY)).exists()) return copyFile(join(dir, LIBRARY), to);
   }

@@ -1,5 +1,7 @@
 /** What differs between the processors that we run on. */
 
+import { arch } from "node:os";
+
 /** `SYS_`: calls that C libraries learnt late. By number they need no newer one than Bun does. */
 export const MACHINES = {
   x64: {
@@ -18,4 +20,5 @@ export const MACHINES = {
   },
 };
 
-export const machine = MACHINES[process.arch === "arm64" ? "arm64" : "x64"];
+/** Not by `process.arch`: in an executable that is the processor of whoever built it. */
+export const machine = MACHINES[arch() === "arm64" ? "arm64" : "x64"];

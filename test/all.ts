@@ -1,4 +1,4 @@
-/** `bun run test`: check, build, and every story on each kernel; counts at the end. */
+/** `bun run test`: check, builds, and every story on each kernel; counts at the end. */
 
 import { join } from "node:path";
 import { DEFAULT_KERNELS, kernelList } from "./vm/versions.ts";
@@ -87,6 +87,7 @@ function add(total: Counts, more: Counts): Counts {
 
 let total = await check();
 total = add(total, await step("build.ts"));
+total = add(total, await step("build.ts", "--all"));
 const waiting = kernelList(process.env["UBLK_KERNELS"] || DEFAULT_KERNELS);
 // Two guests at a time: an emulated processor is one of ours, and a story mostly waits for one.
 await Promise.all([tellAll(), tellAll()]);

@@ -10,6 +10,8 @@ import { newest } from "./versions.ts";
 
 export const SUITES = ["trixie", "trixie-backports", "experimental"] as const;
 export type Suite = (typeof SUITES)[number];
+/** Of packages, in Debian's words. */
+export type Architecture = "amd64" | "arm64";
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const INDEX_LASTS_HOURS = 20;
@@ -35,7 +37,7 @@ async function archiveAddress(): Promise<string> {
 }
 
 /** Options that make apt look at `index` alone. Nothing counts as installed. */
-function isolated(index: string, suite?: Suite): string[] {
+function isolated(index: string, architecture: Architecture, suite?: Suite): string[] {
   return [
     `Dir::Etc::SourceList=${join(index, suite ? `${suite}.list` : "all.list")}`,
     "Dir::Etc::SourceParts=/dev/null",
@@ -47,13 +49,13 @@ function isolated(index: string, suite?: Suite): string[] {
     "Dir::Cache::pkgcache=", // in memory: another process may be reading the same index
     "Dir::Cache::srcpkgcache=",
     "APT::Sandbox::User=root", // the cache belongs to the caller, apt's own user cannot enter it
-    "APT::Architecture=amd64",
-    "APT::Architectures=amd64",
+    `APT::Architecture=${architecture}`,
+    `APT::Architectures=${architecture}`,
     "Acquire::Languages=none",
   ].flatMap((option) => ["-o", option]);
 }
 
-async function makeIndex(dir: string): Promise<void> {
+async function makeIndex(dir: string, architecture: Architecture): Promise<void> {
   const address = await archiveAddress();
   const line = (suite: Suite) => `deb [signed-by=${KEYRING}] ${address} ${suite} main\n`;
   await Bun.write(join(dir, "all.list"), SUITES.map(line).join(""));
@@ -61,62 +63,104 @@ async function makeIndex(dir: string): Promise<void> {
   await Bun.write(join(dir, "status"), "");
   await mkdir(join(dir, "state/lists/partial"), { recursive: true });
   await mkdir(join(dir, "cache/archives/partial"), { recursive: true });
-  note(`asking the Debian archive what ${SUITES.join(", ")} have`);
-  await hostShown(["apt-get", "-q", ...isolated(dir), "update"]);
+  note(`asking the Debian archive what ${SUITES.join(", ")} have for ${architecture}`);
+  await hostShown(["apt-get", "-q", ...isolated(dir, architecture), "update"]);
 }
 
-let known: Promise<string> | undefined;
+/** Entries of the cache: the first is older than the second architecture. */
+const INDEX = { amd64: "apt-", arm64: "arm64-apt-" } as const;
+
+const known = new Map<Architecture, Promise<string>>();
 
 /** The archive's index, at most a day old. */
-function index(): Promise<string> {
-  return (known ??= exclusively(join(cacheDir, "lock"), findIndex));
+function index(architecture: Architecture): Promise<string> {
+  const found =
+    known.get(architecture) ?? exclusively(join(cacheDir, "lock"), () => findIndex(architecture));
+  known.set(architecture, found);
+  return found;
 }
 
-async function findIndex(): Promise<string> {
+async function findIndex(architecture: Architecture): Promise<string> {
+  const prefix = INDEX[architecture];
   for (const name of await readdir(cacheDir)) {
     const path = join(cacheDir, name);
-    if (!name.startsWith("apt-")) continue;
+    if (!name.startsWith(prefix)) continue;
     if ((await ageInHours(join(path, "all.list"))) < INDEX_LASTS_HOURS) return path;
   }
-  const path = await cached(`apt-${keyOf(new Date().toISOString())}`, makeIndex);
-  await prune("apt-", 1);
+  const entry = `${prefix}${keyOf(new Date().toISOString())}`;
+  const path = await cached(entry, (dir) => makeIndex(dir, architecture));
+  await prune(prefix, 1);
   return path;
 }
 
 /** Packages leave the archive: what an old index promises may be gone. */
-export async function forgetIndex(): Promise<void> {
-  known = undefined;
-  await prune("apt-", 0);
+export async function forgetIndex(architecture: Architecture = "amd64"): Promise<void> {
+  known.delete(architecture);
+  await prune(INDEX[architecture], 0);
+}
+
+/** apt-cache, looking at one suite. */
+async function aptCache(architecture: Architecture, suite: Suite, ...words: string[]) {
+  const options = isolated(await index(architecture), architecture, suite);
+  return host(["apt-cache", ...options, ...words]);
 }
 
 /** Names of the packages of a suite that match. */
-export async function packageNames(suite: Suite, pattern: RegExp): Promise<string[]> {
-  const names = await host(["apt-cache", ...isolated(await index(), suite), "pkgnames"]);
+export async function packageNames(
+  suite: Suite,
+  pattern: RegExp,
+  architecture: Architecture = "amd64",
+): Promise<string[]> {
+  const names = await aptCache(architecture, suite, "pkgnames");
   return names.split("\n").filter((name) => pattern.test(name));
 }
 
 /** The newest version of a package in a suite. */
-export async function newestVersion(suite: Suite, name: string): Promise<string> {
-  const lines = await host(["apt-cache", ...isolated(await index(), suite), "madison", name]);
+export async function newestVersion(
+  suite: Suite,
+  name: string,
+  architecture: Architecture = "amd64",
+): Promise<string> {
+  const lines = await aptCache(architecture, suite, "madison", name);
   const version = lines.split("|")[1]?.trim();
   if (!version) throw new LabError(`${suite} has no package ${name}`);
   return version;
 }
 
 /** The names that a package depends on, without their versions. */
-export async function dependencies(suite: Suite, name: string): Promise<string[]> {
-  const text = await host(["apt-cache", ...isolated(await index(), suite), "show", name]);
+export async function dependencies(
+  suite: Suite,
+  name: string,
+  architecture: Architecture = "amd64",
+): Promise<string[]> {
+  const text = await aptCache(architecture, suite, "show", name);
   const list = /^Depends: (.*)$/m.exec(text)?.[1] ?? "";
   return list.split(/[,|]/).map((one) => one.trim().split(" ")[0] ?? "");
 }
 
+/** What the archive says of the newest version of a package: "Version", "SHA256" and so on. */
+export async function packageRecord(
+  suite: Suite,
+  name: string,
+  architecture: Architecture = "amd64",
+): Promise<Map<string, string>> {
+  const text = await aptCache(architecture, suite, "show", "--no-all-versions", name);
+  const fields = text.matchAll(/^([\w-]+): (.*)$/gm);
+  return new Map([...fields].map(([, key = "", value = ""]) => [key, value]));
+}
+
 /** Downloads packages, checked by apt against the archive's signature, and unpacks them. */
-export async function unpackPackages(suite: Suite, names: string[], into: string): Promise<void> {
+export async function unpackPackages(
+  suite: Suite,
+  names: string[],
+  into: string,
+  architecture: Architecture = "amd64",
+): Promise<void> {
   const debs = join(into, ".debs");
   await mkdir(debs, { recursive: true });
   const quiet = process.stderr.isTTY ? [] : ["-q"];
-  const options = [...quiet, ...isolated(await index(), suite)];
-  note(`downloading ${names.join(", ")} (${suite})`);
+  const options = [...quiet, ...isolated(await index(architecture), architecture, suite)];
+  note(`downloading ${names.join(", ")} (${suite}, ${architecture})`);
   await hostShown(["apt-get", ...options, "download", ...names.map((n) => `${n}/${suite}`)], {
     cwd: debs,
   });

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
   dependencies,
+  type Architecture,
   forgetIndex,
   newestVersion,
   packageNames,
@@ -18,8 +19,9 @@ import { newestKernel } from "./versions.ts";
 
 export interface Kernel {
   line: string;
+  architecture: Architecture;
   release: string;
-  /** The folder with `vmlinux` and `modules/`. */
+  /** The folder with `vmlinux` (the file that QEMU takes) and `usr/lib/modules/`. */
   dir: string;
 }
 
@@ -40,6 +42,7 @@ const MODULES = [
 ];
 
 interface Choice {
+  architecture: Architecture;
   suite: Suite;
   /** Packages: the image first, then those that hold its files. */
   parts: string[];
@@ -49,16 +52,19 @@ interface Choice {
 }
 
 /** Finds, downloads and unpacks the newest kernel of a line, unless the cache has it. */
-export async function prepareKernel(line: string): Promise<Kernel | NoKernel> {
-  const choice = await choose(line);
+export async function prepareKernel(
+  line: string,
+  architecture: Architecture = "amd64",
+): Promise<Kernel | NoKernel> {
+  const choice = await choose(line, architecture);
   if (typeof choice === "string") return { line, missing: choice };
   try {
     return await unpacked(line, choice);
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
     note(`${choice.parts[0]} cannot be had, asking the archive again: ${error.message}`);
-    await forgetIndex();
-    const other = await ask(line);
+    await forgetIndex(architecture);
+    const other = await ask(line, architecture);
     return typeof other === "string" ? { line, missing: other } : unpacked(line, other);
   }
 }
@@ -67,64 +73,78 @@ async function unpacked(line: string, choice: Choice): Promise<Kernel> {
   const [image = "", ...others] = choice.parts;
   const release = image.replace("linux-image-", "");
   const key = keyOf(image, ...others, choice.version, ...MODULES);
-  const dir = await cached(`kernel-${line}-${key}`, (into) => unpackKernel(choice, release, into));
-  await prune(`kernel-${line}-`, 2);
-  return { line, release, dir };
+  const { architecture } = choice;
+  const prefix = `kernel-${ofLine(line, architecture)}-`;
+  const dir = await cached(`${prefix}${key}`, (into) => unpackKernel(choice, release, into));
+  await prune(prefix, 2);
+  return { line, architecture, release, dir };
 }
 
+/** In names of the cache's entries. */
+const ofLine = (line: string, architecture: Architecture) =>
+  architecture === "amd64" ? line : `${architecture}-${line}`;
+
 /** The archive is asked once a day; without a network yesterday's answer serves. */
-async function choose(line: string): Promise<Choice | string> {
-  const fact = `choice-${line}`;
+async function choose(line: string, architecture: Architecture): Promise<Choice | string> {
+  const fact = `choice-${ofLine(line, architecture)}`;
   const known = await recall<Choice>(fact);
-  if (known?.parts && Date.now() - known.asked < CHOICE_LASTS_MS) return known;
+  if (known?.architecture && Date.now() - known.asked < CHOICE_LASTS_MS) return known;
   try {
-    const choice = await ask(line);
+    const choice = await ask(line, architecture);
     if (typeof choice !== "string") await remember(fact, choice);
     return choice;
   } catch (error) {
-    if (!known?.parts || !(error instanceof LabError)) throw error;
+    if (!known?.architecture || !(error instanceof LabError)) throw error;
     note(`cannot ask the archive, using ${known.parts[0]}: ${error.message.split("\n")[0]}`);
     return known;
   }
 }
 
 /** The newest kernel of the line of which nothing is missing, in the first suite with one. */
-async function ask(line: string): Promise<Choice | string> {
+async function ask(line: string, architecture: Architecture): Promise<Choice | string> {
   const suites: readonly Suite[] = line === "rc" ? ["experimental"] : SUITES;
   let missing = `no suite of ${suites.join(", ")} has a ${line} kernel today`;
   for (const suite of suites) {
-    const there = new Set(await packageNames(suite, /^linux-(image|binary|modules)-/));
-    const name = newestKernel([...there], line);
+    const names = await packageNames(suite, /^linux-(image|binary|modules)-/, architecture);
+    const there = new Set(names);
+    const name = newestKernel(names, line, architecture);
     if (!name) continue;
     // Newer kernels are split: the image package is empty, binary and modules hold the files.
-    const needed = await dependencies(suite, name);
+    const needed = await dependencies(suite, name, architecture);
     const parts = [name, ...needed.filter((one) => /^linux-(binary|modules)-/.test(one))];
     const gone = parts.filter((one) => !there.has(one));
     if (gone.length === 0) {
-      return { suite, parts, version: await newestVersion(suite, name), asked: Date.now() };
+      const version = await newestVersion(suite, name, architecture);
+      return { architecture, suite, parts, version, asked: Date.now() };
     }
     missing = `${name} is in ${suite}, but ${gone.join(", ")} left the archive`;
   }
   return missing;
 }
 
-async function unpackKernel({ suite, parts }: Choice, release: string, into: string) {
+async function unpackKernel(choice: Choice, release: string, into: string) {
   const tree = join(into, "tree");
-  await unpackPackages(suite, parts, tree);
-  await Bun.write(join(into, "vmlinux"), await uncompressed(tree, release));
+  await unpackPackages(choice.suite, choice.parts, tree, choice.architecture);
+  const image = await Bun.file(imageIn(tree, release)).bytes();
+  // arm64 has no decompressor of its own: there the file is what QEMU takes.
+  const entered = choice.architecture === "amd64" ? uncompressed(image) : image;
+  await Bun.write(join(into, "vmlinux"), entered);
   await keepModules(tree, release, into);
   await host(["rm", "-rf", tree]);
+}
+
+function imageIn(tree: string, release: string): string {
+  const places = [`boot/vmlinuz-${release}`, `usr/lib/modules/${release}/vmlinuz`];
+  const path = places.map((place) => join(tree, place)).find((place) => existsSync(place));
+  if (path) return path;
+  throw new LabError(`the packages of ${release} hold no ${places.join(" or ")}`);
 }
 
 /**
  * The ELF file inside a bzImage (Documentation/arch/x86/boot.rst: payload_offset). QEMU enters it
  * by PVH and so skips firmware and decompressor, which are slow when emulated.
  */
-async function uncompressed(tree: string, release: string): Promise<Uint8Array<ArrayBuffer>> {
-  const places = [`boot/vmlinuz-${release}`, `usr/lib/modules/${release}/vmlinuz`];
-  const path = places.map((place) => join(tree, place)).find((place) => existsSync(place));
-  if (!path) throw new LabError(`the packages of ${release} hold no ${places.join(" or ")}`);
-  const image = await Bun.file(path).bytes();
+function uncompressed(image: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const header = new DataView(image.buffer);
   const start = ((image[0x1f1] || 4) + 1) * 512 + header.getUint32(0x248, true);
   const payload = image.slice(start, start + header.getUint32(0x24c, true));
@@ -136,7 +156,7 @@ async function uncompressed(tree: string, release: string): Promise<Uint8Array<A
     stdin: payload,
   });
   if (unpacked.stdout.length > payload.length) return new Uint8Array(unpacked.stdout);
-  throw new LabError(`${basename(path)} is compressed in an unknown way: expected zstd or xz`);
+  throw new LabError("the kernel is compressed in an unknown way: expected zstd or xz");
 }
 
 async function keepModules(tree: string, release: string, into: string): Promise<void> {

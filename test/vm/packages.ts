@@ -9,6 +9,9 @@ import { exclusively } from "./lock.ts";
 /** Run on the host. */
 const TOOLS = ["qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "util-linux"];
 
+/** To run every executable of a release: another processor, and a first process in C. */
+export const RELEASE_TOOLS = ["qemu-system-arm", "qemu-utils", "gcc", "libc6-dev", "binutils"];
+
 /** Their files make the guest's root file system. */
 export const GUEST_PACKAGES = [
   ...["base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip"],
@@ -35,17 +38,21 @@ const missing = (wanted: readonly string[], found: Map<string, string>) =>
 /** Makes sure that everything is installed. Answers with the guest's packages and versions. */
 export async function guestPackages(): Promise<Map<string, string>> {
   if (process.arch !== "x64") throw new LabError("the laboratory emulates x86-64 on x86-64 only");
+  await need([...TOOLS, ...GUEST_PACKAGES]);
+  return installed(GUEST_PACKAGES);
+}
+
+/** Installs what is missing, as root; otherwise says what that is. */
+export async function need(wanted: readonly string[]): Promise<void> {
   if (!existsSync("/usr/bin/dpkg-query")) {
     throw new LabError("the laboratory needs Debian: it builds its guest from installed packages");
   }
-  const wanted = [...TOOLS, ...GUEST_PACKAGES];
   let absent = missing(wanted, await installed(wanted));
   if (absent.length > 0) {
     await exclusively(join(cacheDir, "lock"), () => install(absent));
     absent = missing(wanted, await installed(wanted));
   }
   if (absent.length > 0) throw lacking(absent);
-  return installed(GUEST_PACKAGES);
 }
 
 const lacking = (absent: string[]) =>

@@ -16,14 +16,18 @@ export function byVersion(a: string, b: string): number {
 export const newest = (names: readonly string[]) => names.toSorted(byVersion).at(-1);
 
 /** Package names of the cloud flavour: small, boots fast, has ublk_drv. */
-const CLOUD_KERNEL = /^linux-image-(\d+\.\d+)(\.\d+)?(\+deb\d+)?-cloud-amd64$/;
+const CLOUD_KERNEL = /^linux-image-(\d+\.\d+)(\.\d+)?(\+deb\d+)?-cloud-(\w+)$/;
 
 /** Of all kernel packages the newest of a line such as "7.2"; "rc" takes any line. */
-export function newestKernel(names: readonly string[], line: string): string | undefined {
+export function newestKernel(
+  names: readonly string[],
+  line: string,
+  architecture = "amd64",
+): string | undefined {
   return newest(
     names.filter((name) => {
       const found = CLOUD_KERNEL.exec(name);
-      return found !== null && (line === "rc" || found[1] === line);
+      return found?.[4] === architecture && (line === "rc" || found[1] === line);
     }),
   );
 }
