@@ -98,8 +98,12 @@ export interface DirectFile {
   close(): void;
 }
 
-/** undefined where direct IO cannot be done, or not in whole pages. */
-export function openDirect(path: string, readOnly: boolean): DirectFile | undefined {
+/**
+ * undefined where direct IO cannot be done, or not in whole pages. By descriptor: another file may
+ * have the name by now, one that nobody locked or looked into.
+ */
+export function openDirect(opened: number, readOnly: boolean): DirectFile | undefined {
+  const path = `/proc/self/fd/${opened}`;
   const kind = kindOf(path);
   let fd: number;
   try {

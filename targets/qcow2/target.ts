@@ -101,7 +101,7 @@ export default defineTarget<Qcow2Config>({
       });
       cipherOf(config, chain, secret); // a wrong key is found out here, not by the first READ
       if (!config.read_only && makeWritable(chain)) chain = chainOf(config, files);
-      direct = directOf(config, chain);
+      direct = directOf(config, chain, files);
       const resizer = resizerOf(chain, config.read_only, config);
       return { disk: diskOf(config, chain, files, direct), close, resizer };
     } catch (error) {
@@ -172,10 +172,14 @@ function cipherOf(
 }
 
 /** Data goes directly to where it stands; tables, and what is smaller than a page, do not. */
-function directOf(config: Qcow2Config, chain: ChainImage): DirectFile | undefined {
+function directOf(
+  config: Qcow2Config,
+  chain: ChainImage,
+  files: ImageFile[],
+): DirectFile | undefined {
   const { clusterSize, cryptMethod } = chain.header!;
   if (config.buffered_io || clusterSize < PAGE || cryptMethod === CRYPT_LUKS) return undefined;
-  return openDirect(chain.dataFile?.path ?? chain.path, config.read_only);
+  return openDirect(files[chain.dataIndex]!.fd, config.read_only);
 }
 
 function readKey(path: string): Uint8Array {

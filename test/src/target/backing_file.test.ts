@@ -3,16 +3,23 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
+  fstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
 } from "node:fs";
 import { SysError } from "../../../ffi/errno.ts";
-import { type BackingOptions, openBackingFile } from "../../../src/target/backing_file.ts";
+import {
+  type BackingOptions,
+  openBackingFile,
+  openDirect,
+  openImageFile,
+} from "../../../src/target/backing_file.ts";
 import { fileOf, tempFolder, thrown } from "../../temp.ts";
 
 const path = tempFolder();
@@ -95,6 +102,18 @@ describe("a regular file", () => {
     facts(file);
     expect(look()).toEqual(before);
   });
+});
+
+test("the direct descriptor is of the file that was opened, whatever has its name now", () => {
+  const image = openImageFile(fileOf(path("image"), 1 << 20), false);
+  const inode = fstatSync(image.fd).ino;
+  renameSync(path("image"), path("elsewhere"));
+  fileOf(path("image"), 1 << 20);
+  const direct = openDirect(image.fd, false);
+  // A file system without direct IO has none, and shows nothing.
+  if (direct !== undefined) expect(fstatSync(direct.fd).ino).toBe(inode);
+  direct?.close();
+  image.close();
 });
 
 describe("a file in memory", () => {

@@ -194,9 +194,7 @@ export class Rig {
         return new DescriptorFile(fd, name);
       });
       this.size = chain.header!.size;
-      const direct = options.direct
-        ? openDirect(chain.dataFile?.path ?? path, readOnly)
-        : undefined;
+      const direct = options.direct ? openDirect(this.#fds[chain.dataIndex]!, readOnly) : undefined;
       if (direct !== undefined) {
         this.#fds.push(direct.fd);
         this.#closers.push(direct.close);
