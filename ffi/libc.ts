@@ -24,6 +24,11 @@ const { symbols: c } = openFirst(LIBRARIES, {
   munmap: { args: [FFIType.u64, FFIType.u64], returns: FFIType.i32 },
   madvise: { args: [FFIType.u64, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
   mlockall: { args: [FFIType.i32], returns: FFIType.i32 },
+  chmod: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+  fchownat: {
+    args: [FFIType.i32, FFIType.cstring, FFIType.u32, FFIType.u32, FFIType.i32],
+    returns: FFIType.i32,
+  },
   memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
   memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
@@ -102,7 +107,8 @@ export const O_RDWR = 0o2;
 export const O_EXCL = 0o200;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
-export const { O_DIRECT } = machine;
+export const O_PATH = 0o10000000;
+export const { O_DIRECT, O_NOFOLLOW } = machine;
 
 export function open(path: string, flags: number): number {
   return check(c.open(path, flags | O_CLOEXEC, 0), "open", path);
@@ -219,6 +225,16 @@ export function mlockall(): void {
 /** Binds a thread, 0 being the calling one, to `mask`, a cpu_set_t of any length. */
 export function schedSetaffinity(mask: Uint8Array, tid = 0): void {
   check(c.sched_setaffinity(tid, mask.byteLength, ptr(mask)), "sched_setaffinity");
+}
+
+/** Also of what was opened with O_PATH, which fchmod(2) refuses. */
+export function fchmod(fd: number, mode: number): void {
+  check(c.chmod(`/proc/self/fd/${fd}`, mode), "fchmod");
+}
+
+/** Of what `fd` is, also when it was opened with O_PATH. */
+export function fchown(fd: number, uid: number, gid: number): void {
+  check(c.fchownat(fd, "", uid, gid, AT_EMPTY_PATH), "fchownat");
 }
 
 const AT_EMPTY_PATH = 0x1000;

@@ -6,6 +6,7 @@ import { arch } from "node:os";
 export const MACHINES = {
   x64: {
     O_DIRECT: 0o40000,
+    O_NOFOLLOW: 0o400000,
     SYS_gettid: 186,
     SYS_memfd_create: 319,
     SYS_statx: 332,
@@ -13,6 +14,7 @@ export const MACHINES = {
   },
   arm64: {
     O_DIRECT: 0o200000,
+    O_NOFOLLOW: 0o100000,
     SYS_gettid: 178,
     SYS_memfd_create: 279,
     SYS_statx: 291,

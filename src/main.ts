@@ -26,6 +26,8 @@ const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
   set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
   check: async () => (await import("./cli/check.ts")).checkCommand(targets),
   info: async () => (await import("./cli/info.ts")).infoCommand(targets),
+  "udev-rules": async () => (await import("./cli/udev_rules.ts")).udevRulesCommand,
+  "chown-device": async () => (await import("./cli/chown_device.ts")).chownDeviceCommand,
   features: async () => (await import("./cli/features.ts")).featuresCommand,
 };
 

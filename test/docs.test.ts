@@ -16,6 +16,8 @@ const VERBS = [
   ["info"],
   ["resize"],
   ["set_affinity"],
+  ["udev-rules"],
+  ["chown-device"],
   ["features"],
 ];
 
@@ -51,7 +53,7 @@ test("every option in a table of the README is one that help knows", () => {
 
 test("every verb is in the README", async () => {
   const root = await help([]);
-  const verbs = [...root.matchAll(/^ +(\w+) {4}/gm)].map((match) => match[1]);
+  const verbs = [...root.matchAll(/^ +([\w-]+) {2,}/gm)].map((match) => match[1]);
   expect(verbs.length).toBeGreaterThan(5);
   expect(verbs.filter((verb) => !README.includes(`ublk ${verb}`))).toEqual([]);
 });

@@ -155,5 +155,14 @@ export async function announce(id: number, plan: ServePlan, json: boolean): Prom
     const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;
     process.stderr.write(`ublk add: note: ${plan.queues} queues were asked for, ${got}\n`);
   }
+  if (plan.features.unprivileged) noteOrdinary(view);
   print(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
+}
+
+/** What an ordinary user's server has to do without, or that it is not one. */
+function noteOrdinary(view: DeviceView): void {
+  const note = view.flag_names.includes("UNPRIVILEGED_DEV")
+    ? "an ordinary user's server: it may be killed, or wait for itself, when memory is short"
+    : "you are root: the driver ignores --unprivileged, and the device is root's";
+  process.stderr.write(`ublk add: note: ${note}\n`);
 }

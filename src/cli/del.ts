@@ -3,13 +3,17 @@
 import { defineCommand } from "citty";
 import { type Channel, KernelChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
-import { removeDevice } from "../control/remove.ts";
+import { isDenied, removeDevice } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
 
 const OPTIONS: OptionTable = {
   number: ID_OPTION,
-  all: { type: "boolean", alias: "a", description: "every ublk device, whoever serves it" },
+  all: {
+    type: "boolean",
+    alias: "a",
+    description: "every ublk device that you may delete, whoever serves it",
+  },
 };
 
 const PATIENCE_MS = 5000;
@@ -26,7 +30,14 @@ export const delCommand = defineCommand({
     if (ids.length === 0) return;
     const channel = new KernelChannel();
     try {
-      for (const id of ids) await removeTelling(channel, id);
+      let denied = 0;
+      for (const id of ids) {
+        await removeTelling(channel, id).catch((error: unknown) => {
+          if (!all || !isDenied(error)) throw error;
+          denied++;
+        });
+      }
+      if (denied > 0) process.stderr.write(`ublk del: note: ${denied} of other users left alone\n`);
     } finally {
       channel.close();
     }

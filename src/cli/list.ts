@@ -3,7 +3,7 @@
 import { defineCommand } from "citty";
 import { KernelChannel } from "../control/command.ts";
 import { deviceIds } from "../control/device.ts";
-import { isGone } from "../control/remove.ts";
+import { isDenied, isGone } from "../control/remove.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
 import {
   cittyArgs,
@@ -32,15 +32,18 @@ export const listCommand = defineCommand({
 async function viewAll(id: number | undefined): Promise<DeviceView[]> {
   const channel = new KernelChannel();
   const views: DeviceView[] = [];
+  let denied = 0;
   try {
     if (id !== undefined) return [await viewDevice(channel, id)];
     for (const existing of deviceIds()) {
       try {
         views.push(await viewDevice(channel, existing));
       } catch (error) {
-        if (!isGone(error)) throw error; // deleted while we looked
+        if (isDenied(error)) denied++;
+        else if (!isGone(error)) throw error; // deleted while we looked
       }
     }
+    if (denied > 0) process.stderr.write(`ublk list: note: ${denied} of other users not shown\n`);
     return views;
   } finally {
     channel.close();

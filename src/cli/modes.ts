@@ -74,6 +74,10 @@ export const MODE_OPTIONS: OptionTable = {
     description: "look for work this many microseconds before sleeping (default 0)",
   },
   "comp-in-task": COMP_IN_TASK,
+  unprivileged: {
+    type: "boolean",
+    description: "as an ordinary user: the device is yours (see ublk udev-rules)",
+  },
   ...RECOVERY_OPTIONS,
 };
 
@@ -106,7 +110,23 @@ export function askedFeatures(values: OptionValues, splitQueues: boolean): Asked
   const compInTask = values["comp-in-task"] !== false;
   const noPartScan = values["no-auto-part-scan"] === true;
   const recovery = askedRecovery(values);
-  return { mode, batch, compInTask, splitQueues, noPartScan, recovery };
+  const unprivileged = values["unprivileged"] === true;
+  if (unprivileged) refuseForOrdinaryUsers(mode, values);
+  return { mode, batch, compInTask, splitQueues, noPartScan, recovery, unprivileged };
+}
+
+/** What the driver answers with EINVAL on an ordinary user's device, or silently takes away. */
+function refuseForOrdinaryUsers(mode: AskedFeatures["mode"], values: OptionValues): void {
+  const recovery = Object.keys(RECOVERY_OPTIONS).find((name) => values[name] === true);
+  if (recovery !== undefined) {
+    const why = "the driver keeps no ordinary user's device without its server";
+    throw new UsageError(`--unprivileged and ${spelled(recovery)} exclude each other: ${why}`);
+  }
+  if (mode === "choose" || mode === "copy" || mode === "get-data") return;
+  const name = NAMING.find((option) => values[option] === true);
+  const what = name === undefined ? `--mode ${mode}` : spelled(name);
+  const why = "the driver lets ordinary users copy only";
+  throw new UsageError(`--unprivileged and ${what} exclude each other: ${why}`);
 }
 
 function askedRecovery(values: OptionValues): Recovery {

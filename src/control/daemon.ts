@@ -1,8 +1,7 @@
 /** The server process: from an open disk to a live device, and back to nothing. */
 
-import { existsSync } from "node:fs";
 import { PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
-import { EAGAIN, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EAGAIN, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
   type DevInfo,
@@ -20,9 +19,11 @@ import { type AskedLimits, withLimits } from "./limits.ts";
 import { startEnder } from "./launch.ts";
 import type { Log, LogLevel } from "./log.ts";
 import { openMailbox } from "./mailbox.ts";
-import { isGone } from "./remove.ts";
+import { blockDeviceUsable, openCharDevice } from "./nodes.ts";
+import { isDenied, isGone } from "./remove.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { readAllStates, removeState, writeState } from "./state.ts";
+import { prepareStateDirectory } from "./state_directory.ts";
 import { type Counters, makeCounters } from "./stats.ts";
 import {
   dealQueues,
@@ -69,6 +70,7 @@ export async function serve(
   host: Host,
   onLive: (id: number) => Promise<void>,
 ): Promise<void> {
+  prepareStateDirectory();
   const open = openDisk(plan, host);
   isolate(host.log);
   const server = new Server(plan, host, withLimits(open.disk, plan.limits));
@@ -133,11 +135,9 @@ class Server {
 
   async start(): Promise<void> {
     const info = await this.#add();
+    this.#charFd = await openCharDevice(this.id);
     const params = encodeParams(this.#disk, info.max_io_buf_bytes, modeOf(info.flags));
     await device.setParams(this.#channel, this.id, params);
-    await appears(device.charDevice(this.id));
-    // O_NONBLOCK: io_uring then copies user-copy data at once instead of in a worker thread.
-    this.#charFd = libc.open(device.charDevice(this.id), libc.O_RDWR | libc.O_NONBLOCK);
     const queues = await this.#mapQueues(info);
     const shares = dealQueues(queues, this.#threadCount(info));
     this.#refuseIfStopped();
@@ -155,7 +155,7 @@ class Server {
     // A thread that ends now would leave START_DEV waiting for its queue.
     const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
     await Promise.race([device.startDevice(this.#channel, this.id), death]);
-    await appears(device.blockDevice(this.id));
+    await blockDeviceUsable(this.id);
     this.#live = true;
     this.#host.log.say("info", `live: ${this.#describe(info)}`);
     this.#host.log.say("debug", `threads: ${tids.join(" ")}`);
@@ -306,23 +306,10 @@ function refuseStopped(): never {
 async function deleteOwn(id: number): Promise<void> {
   const channel = new KernelChannel();
   const deleted = device.deleteDevice(channel, id).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
+    // Denied: nobody gave us the node, which is the error that is on its way already.
+    if (!isGone(error) && !isDenied(error)) throw error;
   });
   await Promise.race([deleted, Bun.sleep(DELETE_WAIT_MS)]);
   channel.close();
   removeState(id);
-}
-
-const APPEAR_TRIES = 500;
-const APPEAR_PAUSE_MS = 10;
-
-/** A node appears a moment after its device where udev, not devtmpfs, makes it. */
-async function appears(path: string): Promise<void> {
-  for (let tries = 0; !existsSync(path); tries++) {
-    if (tries === APPEAR_TRIES) {
-      const hint = "is /dev a devtmpfs, or does udev run?";
-      throw new SysError({ op: "wait for", errno: ETIMEDOUT, subject: path, hint });
-    }
-    await Bun.sleep(APPEAR_PAUSE_MS);
-  }
 }

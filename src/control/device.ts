@@ -15,8 +15,7 @@ const FEATURES_SIZE = 8;
 /** 4096 CPUs: more than any kernel is built for. */
 const CPU_MASK_SIZE = 512;
 
-export const charDevice = (id: number): string => `/dev/ublkc${id}`;
-export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
+export { blockDevice, charDevice } from "./nodes.ts";
 
 export async function getFeatures(channel: Channel): Promise<bigint> {
   const buffer = new Uint8Array(new ArrayBuffer(FEATURES_SIZE));
@@ -72,13 +71,10 @@ export async function deleteDevice(channel: Channel, id: number): Promise<void> 
 
 /** An older driver, or one that cannot see the path we name, is asked the older way. */
 export async function getDevInfo(channel: Channel, id: number): Promise<DevInfo> {
-  const path = Buffer.from(`${charDevice(id)}\0`);
-  const buffer = new Uint8Array(new ArrayBuffer(path.length + ublksrvCtrlDevInfo.size));
-  buffer.set(path);
+  const buffer = ublksrvCtrlDevInfo.encode({});
   try {
-    const pathLength = path.length;
-    await execute(channel, { name: "UBLK_U_CMD_GET_DEV_INFO2", id, buffer, pathLength });
-    return ublksrvCtrlDevInfo.decode(buffer.subarray(path.length));
+    await execute(channel, { name: "UBLK_U_CMD_GET_DEV_INFO2", id, buffer });
+    return ublksrvCtrlDevInfo.decode(buffer);
   } catch (error) {
     const older = [EOPNOTSUPP, ENOTSUPP, EINVAL, ENOENT];
     if (!(error instanceof SysError) || !older.includes(error.errno)) throw error;

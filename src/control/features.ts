@@ -58,6 +58,8 @@ export interface AskedFeatures {
   splitQueues: boolean;
   noPartScan: boolean;
   recovery: Recovery;
+  /** For an ordinary user; the driver clears the flag when root asks. */
+  unprivileged: boolean;
 }
 
 export interface Chosen {
@@ -70,13 +72,14 @@ export interface Chosen {
  * that it always has. Throws when what was asked for is not offered.
  */
 export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chosen {
-  const mode = chooseMode(asked.mode, offered, disk);
+  const mode = chooseMode(asked, offered, disk);
   const wanted: FeatureFlag[] = ["UBLK_F_CMD_IOCTL_ENCODE", ...MODE_FLAGS[mode]];
   wanted.push(...recoveryFlags(asked.recovery, offered));
   // A target that must see bytes gets at them by user copy, beside the registered buffer.
   if (mode === "auto-zero-copy" && disk.touchesBytes) wanted.push("UBLK_F_USER_COPY");
   if (asked.batch) wanted.push("UBLK_F_BATCH_IO");
   if (asked.noPartScan) wanted.push("UBLK_F_NO_AUTO_PART_SCAN");
+  if (asked.unprivileged) wanted.push("UBLK_F_UNPRIVILEGED_DEV");
   if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
   const lacking = wanted.filter((flag) => !has(offered, flag));
   if (lacking.length > 0) throw notOffered(asked.batch ? `batch, ${mode}` : mode, lacking);
@@ -102,10 +105,11 @@ function recoveryFlags(recovery: Recovery, offered: bigint): FeatureFlag[] {
 }
 
 /** Zero copy wins wherever data is real; a disk without files has nothing that it would save. */
-function chooseMode(asked: AskedFeatures["mode"], offered: bigint, disk: Disk): Mode {
+function chooseMode(asked: AskedFeatures, offered: bigint, disk: Disk): Mode {
   const auto = has(offered, "UBLK_F_AUTO_BUF_REG");
-  if (asked === "zero-copy-best") return auto ? "auto-zero-copy" : "zero-copy";
-  if (asked !== "choose") return asked;
+  if (asked.mode === "zero-copy-best") return auto ? "auto-zero-copy" : "zero-copy";
+  if (asked.mode !== "choose") return asked.mode;
+  if (asked.unprivileged) return "copy"; // all that the driver trusts an ordinary user with
   return auto && disk.files.length > 0 ? "auto-zero-copy" : "copy";
 }
 

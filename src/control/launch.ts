@@ -8,6 +8,7 @@
 import { closeSync, writeSync } from "node:fs";
 import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import { isSystemRoot } from "./caller.ts";
 import type { ServePlan } from "./daemon.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
 import { keepSecret, packSecret } from "./secret.ts";
@@ -22,7 +23,15 @@ const STDERR_FD = 2;
 
 type Answer = { live: number } | { failed: ErrorFacts };
 
-const ENVIRONMENT_KEPT = ["PATH", "LANG", "LC_ALL", "TZ", "NOTIFY_SOCKET", "JOURNAL_STREAM"];
+const ENVIRONMENT_KEPT = [
+  "PATH",
+  "LANG",
+  "LC_ALL",
+  "TZ",
+  "NOTIFY_SOCKET",
+  "JOURNAL_STREAM",
+  "XDG_RUNTIME_DIR",
+];
 
 /** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
 const SELF = "/proc/self/exe";
@@ -31,7 +40,7 @@ const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
 /** Starts a daemon and answers the id of its device once the block device exists. */
 export async function launch(plan: ServePlan, secret?: string): Promise<number> {
   const secretFd = secret === undefined ? undefined : packSecret(secret);
-  const env = daemonEnvironment();
+  const env = daemonEnvironment(plan);
   const child = Bun.spawn([SELF, ...selfArguments(plan)], {
     argv0: process.execPath,
     cwd: "/",
@@ -62,7 +71,7 @@ export function become(plan: ServePlan, json: boolean, secret?: string): never {
   if (secret !== undefined) keepSecret(secret);
   const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
   if (json) argv.push("--json");
-  process.execve?.(SELF, argv, daemonEnvironment());
+  process.execve?.(SELF, argv, daemonEnvironment(plan));
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }
 
@@ -89,8 +98,10 @@ function selfArguments(plan: ServePlan): string[] {
   return [...SCRIPT, DAEMON_VERB, JSON.stringify(plan)];
 }
 
-function daemonEnvironment(): Record<string, string> {
-  const own = enterOwnMountNamespace() ? { [OWN_NAMESPACE]: "1" } : {};
+function daemonEnvironment(plan: ServePlan): Record<string, string> {
+  // In a container the nodes of the device are mounted into the namespace of whoever adds it.
+  const stays = plan.features.unprivileged && !isSystemRoot();
+  const own = !stays && enterOwnMountNamespace() ? { [OWN_NAMESPACE]: "1" } : {};
   return { ...keptEnvironment(), ...own };
 }
 

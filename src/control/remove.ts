@@ -1,6 +1,6 @@
 /** Ends a device from outside its daemon: stop, wait, delete. */
 
-import { ENODEV, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EACCES, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { Channel } from "./command.ts";
 import { deleteDevice, getDevInfo, stopDevice } from "./device.ts";
@@ -39,6 +39,11 @@ export async function endDevice(channel: Channel, id: number): Promise<void> {
 /** There is no such device, or not any more. */
 export function isGone(error: unknown): boolean {
   return error instanceof SysError && error.errno === ENODEV;
+}
+
+/** It is somebody else's, and we are not root. */
+export function isDenied(error: unknown): boolean {
+  return error instanceof SysError && (error.errno === EPERM || error.errno === EACCES);
 }
 
 /** -1 when there is no such process: nobody serves the device. */

@@ -1,6 +1,6 @@
 /**
- * /run/ublk/ID.json: what neither the kernel nor the image knows of a device. Beside it is ID.stat,
- * what its threads count (stats.ts).
+ * /run/ublk/ID.json, for ordinary users $XDG_RUNTIME_DIR/ublk/ID.json: what neither the kernel nor
+ * the image knows of a device. Beside it is ID.stat, what its threads count (stats.ts).
  *
  * The kernel is right where the two disagree. A file is written aside and renamed, so that a
  * reader sees a whole one or none.
@@ -10,8 +10,6 @@ import {
   constants,
   closeSync,
   fstatSync,
-  lstatSync,
-  mkdirSync,
   openSync,
   readFileSync,
   readdirSync,
@@ -19,9 +17,13 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { SysError } from "../../ffi/errno.ts";
+import {
+  checkDirectory,
+  directoryIfAny,
+  ensureDirectory,
+  stateDirectory,
+} from "./state_directory.ts";
 
-const STATE_DIR = "/run/ublk";
 const SCHEMA = 1;
 
 export interface DeviceState {
@@ -38,13 +40,13 @@ export interface DeviceState {
 }
 
 /** Where the device's server listens. */
-export const socketPath = (id: number, dir = STATE_DIR): string => `${dir}/${id}.sock`;
+export const socketPath = (id: number, dir = stateDirectory()): string => `${dir}/${id}.sock`;
 
 type Kind = "json" | "stat";
 
 const pathOf = (dir: string, id: number, kind: Kind): string => `${dir}/${id}.${kind}`;
 
-export function writeState(state: Omit<DeviceState, "schema">, dir = STATE_DIR): void {
+export function writeState(state: Omit<DeviceState, "schema">, dir = stateDirectory()): void {
   const text = JSON.stringify({ schema: SCHEMA, ...state }, null, 2);
   putFile(state.dev_id, "json", `${text}\n`, dir);
 }
@@ -54,7 +56,7 @@ export function putFile(
   id: number,
   kind: Kind,
   content: string | Uint8Array,
-  dir = STATE_DIR,
+  dir = stateDirectory(),
 ): string {
   ensureDirectory(dir);
   const aside = `${dir}/.${id}.${process.pid}`;
@@ -64,14 +66,16 @@ export function putFile(
   return pathOf(dir, id, kind);
 }
 
-export function removeState(id: number, dir = STATE_DIR): void {
+export function removeState(id: number, dir = directoryIfAny()): void {
+  if (dir === undefined) return;
   rmSync(pathOf(dir, id, "json"), { force: true });
   rmSync(pathOf(dir, id, "stat"), { force: true });
   rmSync(socketPath(id, dir), { force: true });
 }
 
 /** A descriptor of a file that only we could have written; undefined when there is none. */
-export function openFile(id: number, kind: Kind, dir = STATE_DIR): number | undefined {
+export function openFile(id: number, kind: Kind, dir = directoryIfAny()): number | undefined {
+  if (dir === undefined) return undefined;
   let fd: number;
   try {
     checkDirectory(dir);
@@ -85,7 +89,7 @@ export function openFile(id: number, kind: Kind, dir = STATE_DIR): number | unde
 }
 
 /** Undefined when there is no file for the device, or none that we may believe. */
-export function readState(id: number, dir = STATE_DIR): DeviceState | undefined {
+export function readState(id: number, dir = directoryIfAny()): DeviceState | undefined {
   const fd = openFile(id, "json", dir);
   if (fd === undefined) return undefined;
   try {
@@ -99,7 +103,8 @@ export function readState(id: number, dir = STATE_DIR): DeviceState | undefined 
 }
 
 /** All devices that have a file, whether or not the kernel still knows them. */
-export function readAllStates(dir = STATE_DIR): DeviceState[] {
+export function readAllStates(dir = directoryIfAny()): DeviceState[] {
+  if (dir === undefined) return [];
   let names: string[];
   try {
     names = readdirSync(dir);
@@ -122,24 +127,4 @@ function isState(value: unknown): value is DeviceState {
     Array.isArray(state.tids) &&
     Array.isArray(state.affinity)
   );
-}
-
-function ensureDirectory(dir: string): void {
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
-  checkDirectory(dir);
-}
-
-/** A directory that others may write to could hand us files of theirs. */
-function checkDirectory(dir: string): void {
-  const found = lstatSync(dir);
-  if (found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o022) === 0) {
-    return;
-  }
-  throw new SysError({
-    op: "state directory",
-    errno: 0,
-    subject: dir,
-    reason: "is not a directory that only its owner, you, can write to",
-    hint: `look at it (ls -ld ${dir}), remove it, and try again`,
-  });
 }

@@ -6,7 +6,7 @@
 
 import { type Pointer, toArrayBuffer } from "bun:ffi";
 import type { Channel } from "../../src/control/command.ts";
-import { EACCES, EEXIST, EINVAL, ENODEV, EOPNOTSUPP } from "./errno.ts";
+import { EACCES, EEXIST, EINVAL, ENODEV, EOPNOTSUPP, EPERM } from "./errno.ts";
 import { refusalOf } from "./params.ts";
 
 const NR = {
@@ -30,6 +30,14 @@ export const DEAD = 0;
 export const LIVE = 1;
 /** COMP_IN_TASK, CMD_IOCTL_ENCODE, PER_IO_DAEMON, BUF_REG_OFF_DAEMON, SAFE_STOP_DEV. */
 const ALWAYS_ON = 0x26042n;
+
+const UNPRIVILEGED = 1n << 5n;
+/** SUPPORT_ZERO_COPY, USER_COPY, AUTO_BUF_REG. */
+const PRIVILEGED_DATA = 0x881n;
+/** USER_RECOVERY, USER_RECOVERY_REISSUE. */
+const RECOVERY = 0x18n;
+/** DEL_DEV_ASYNC is not among them. */
+const PATH_KNOWS = new Set(Object.values(NR));
 
 export interface SimDevice {
   info: DataView;
@@ -56,7 +64,9 @@ export class SimControl implements Channel {
   cpus = 2;
   /** Whether the driver knows a command; an older one answers EOPNOTSUPP. */
   knows: (nr: number) => boolean = () => true;
-  /** Whether it sees the char device at the path that INFO2 names: 0 or -errno. */
+  /** Whether commands come from somebody with CAP_SYS_ADMIN. */
+  root = true;
+  /** Whether it sees the char device at the path, and the sender may open it: 0 or -errno. */
   pathCheck: (path: string) => number = () => 0;
   closed = false;
 
@@ -71,7 +81,21 @@ export class SimControl implements Channel {
     if (nr === NR.ADD_DEV) return this.#add(header);
     const device = this.devices.get(header.id);
     if (device === undefined) return -ENODEV;
-    return this.#deviceCommand(nr, device, header);
+    const refusal = this.#permission(nr, device, header);
+    return refusal < 0 ? refusal : this.#deviceCommand(nr, device, header);
+  }
+
+  /** ublk_ctrl_uring_cmd_permission(): takes the path off the buffer where there has to be one. */
+  #permission(nr: number, device: SimDevice, header: Header): number {
+    const unprivileged = (device.info.getBigUint64(24, true) & UNPRIVILEGED) !== 0n;
+    if (!unprivileged && !this.root) return -EPERM;
+    if (!unprivileged && nr !== NR.GET_DEV_INFO2) return 0;
+    const { buffer, pathLength } = header;
+    if (pathLength === 0 || pathLength > 4096 || buffer.length < pathLength) return -EINVAL;
+    if (!PATH_KNOWS.has(nr)) return -EINVAL;
+    const path = Buffer.from(buffer.subarray(0, pathLength)).toString();
+    header.buffer = buffer.subarray(pathLength);
+    return this.pathCheck(path.replace(/\0.*/, ""));
   }
 
   close(): void {
@@ -81,9 +105,8 @@ export class SimControl implements Channel {
   #deviceCommand(nr: number, device: SimDevice, header: Header): number {
     switch (nr) {
       case NR.GET_DEV_INFO:
-        return answerInfo(device, header.buffer);
       case NR.GET_DEV_INFO2:
-        return this.#info2(device, header);
+        return answerInfo(device, header.buffer);
       case NR.SET_PARAMS:
         return setParams(device, header.buffer);
       case NR.GET_PARAMS:
@@ -120,7 +143,11 @@ export class SimControl implements Channel {
     info.setUint32(12, chosen, true);
     info.setUint16(0, Math.min(queues, this.cpus), true);
     info.setUint32(8, info.getUint32(8, true) & ~4095, true);
-    const flags = (info.getBigUint64(24, true) | ALWAYS_ON) & this.offered;
+    const asked = info.getBigUint64(24, true);
+    const refusal = this.#flagsRefused(asked);
+    if (refusal < 0) return refusal;
+    let flags = (asked | ALWAYS_ON) & this.offered;
+    flags &= ~(this.root ? UNPRIVILEGED : RECOVERY);
     info.setBigUint64(24, flags, true);
     const device = { info, params: new Uint8Array(PARAMS_MAX), state: DEAD, used: false };
     setState(device, DEAD, -1);
@@ -128,17 +155,16 @@ export class SimControl implements Channel {
     return answerInfo(device, buffer);
   }
 
+  #flagsRefused(asked: bigint): number {
+    if (this.root) return 0;
+    if ((asked & UNPRIVILEGED) === 0n) return -EPERM;
+    return (asked & PRIVILEGED_DATA) === 0n ? 0 : -EINVAL;
+  }
+
   #freeId(): number {
     let id = 0;
     while (this.devices.has(id)) id++;
     return id;
-  }
-
-  #info2(device: SimDevice, { buffer, pathLength }: Header): number {
-    if (pathLength === 0 || buffer.length < pathLength) return -EINVAL;
-    const path = Buffer.from(buffer.subarray(0, pathLength)).toString();
-    const refusal = this.pathCheck(path.replace(/\0.*/, ""));
-    return refusal < 0 ? refusal : answerInfo(device, buffer.subarray(pathLength));
   }
 
   /** CPUs are dealt to queues by turns. */

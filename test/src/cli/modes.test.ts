@@ -71,6 +71,20 @@ describe("refused in words that name both sides:", () => {
     expect(() => asked(line)).toThrow(message);
   });
 
+  test.each([
+    ["-z", "-z"],
+    ["--usercopy", "--usercopy"],
+    ["--mode user-copy", "--mode user-copy"],
+    ["--mode zero-copy", "--mode zero-copy"],
+    ["--mode auto-zero-copy", "--mode auto-zero-copy"],
+    ["-r", "-r"],
+    ["-i 1", "-i"],
+    ["-e", "-e"],
+  ])("--unprivileged with '%s'", (line, name) => {
+    expect(() => asked(`--unprivileged ${line}`)).toThrow(UsageError);
+    expect(() => asked(`--unprivileged ${line}`)).toThrow(`${name} exclude each other`);
+  });
+
   test("batch commands and queues that are split", () => {
     expect(() => asked("-b", true)).toThrow("a queue of batch commands has one thread");
     expect(asked("", true).splitQueues).toBe(true);
@@ -83,4 +97,8 @@ test.each([
   ["--mode zero-copy --zero-copy-min 0", 0],
 ])("'%s' copies what is smaller than %i bytes", (line, bytes) => {
   expect(zeroCopyMin(parseOptions(line.split(" "), MODE_OPTIONS))).toBe(bytes);
+});
+
+test.each(["", "--mode copy", "-g", "-b", "-r 0"])("--unprivileged goes with '%s'", (line) => {
+  expect(asked(`--unprivileged ${line}`.trim()).unprivileged).toBe(true);
 });

@@ -34,23 +34,23 @@ describe("a command carries", () => {
   test("its device, its buffer, its datum, and no queue", async () => {
     const channel = new Recorder();
     const buffer = new Uint8Array(new ArrayBuffer(72));
-    const rest = { buffer, data: 2 ** 40 + 3, pathLength: 8 };
+    const rest = { buffer, data: 2 ** 40 + 3 };
     await execute(channel, { name: "UBLK_U_CMD_GET_DEV_INFO2", id: 5, ...rest });
     const [{ cmdOp, cmd } = { cmdOp: 0, cmd: new Uint8Array() }] = channel.sent;
     expect(cmdOp).toBe(CTRL.UBLK_U_CMD_GET_DEV_INFO2);
     expect(ublksrvCtrlCmd.decode(cmd)).toMatchObject({
       dev_id: 5,
       queue_id: 0xffff,
-      len: 72,
+      len: "/dev/ublkc5".length + 1 + 72,
       data: 2n ** 40n + 3n,
-      dev_path_len: 8,
+      dev_path_len: "/dev/ublkc5".length + 1,
     });
     expect(ublksrvCtrlCmd.decode(cmd).addr).toBeGreaterThan(0n);
   });
 
   test("no device as all ones, and no buffer as zero", async () => {
     const channel = new Recorder();
-    await execute(channel, { name: "UBLK_U_CMD_ADD_DEV", id: -1 });
+    await execute(channel, { name: "UBLK_U_CMD_GET_FEATURES", id: -1 });
     const sent = ublksrvCtrlCmd.decode(channel.sent[0]!.cmd);
     expect(sent).toMatchObject({ dev_id: 0xffffffff, len: 0, addr: 0n, data: 0n });
   });
@@ -80,8 +80,9 @@ describe("a refusal", () => {
   });
 
   test.each([
-    ["UBLK_U_CMD_ADD_DEV", EPERM, "run as root"],
-    ["UBLK_U_CMD_GET_DEV_INFO2", EACCES, "run as root"],
+    ["UBLK_U_CMD_ADD_DEV", EPERM, "run as root, or add --unprivileged"],
+    ["UBLK_U_CMD_ADD_DEV", EACCES, "parameters/ublks_max"],
+    ["UBLK_U_CMD_GET_DEV_INFO2", EACCES, "run as root, or as the device's owner"],
     ["UBLK_U_CMD_STOP_DEV", ENODEV, "there is no ublk device 9; ublk list shows"],
     ["UBLK_U_CMD_ADD_DEV", EEXIST, "choose another with -n"],
     ["UBLK_U_CMD_GET_FEATURES", EOPNOTSUPP, "does not know the command"],

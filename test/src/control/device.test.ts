@@ -137,6 +137,78 @@ describe("information on a device", () => {
   });
 });
 
+describe("an ordinary user's device", () => {
+  const USERS = { ...WISH, flags: WISH.flags | (1n << 5n) };
+
+  async function userDevice(control: SimControl): Promise<number> {
+    control.root = false;
+    const id = (await device.addDevice(control, -1, USERS)).dev_id;
+    const params = encodeParams(diskOf(), WISH.max_io_buf_bytes, "copy");
+    await device.setParams(control, id, params);
+    await device.startDevice(control, id);
+    return id;
+  }
+
+  test("is named by its path in every command of its life", async () => {
+    const control = new SimControl();
+    const seen = new Set<string>();
+    control.pathCheck = (path) => {
+      seen.add(path);
+      return 0;
+    };
+    const id = await userDevice(control);
+    const { basic, devt } = await device.getParams(control, id);
+    expect([basic.dev_sectors, devt.char_minor]).toEqual([2048n, id]);
+    expect(device.cpusOf(await device.getQueueAffinity(control, id, 0))).toEqual([0, 1]);
+    expect(device.stateName(await device.getDevInfo(control, id))).toBe("LIVE");
+    await device.stopDevice(control, id);
+    await device.deleteDevice(control, id);
+    expect([...seen]).toEqual([`/dev/ublkc${id}`]);
+    expect(control.log.filter((nr) => nr === INFO2)).toHaveLength(1); // ADD_DEV had told the rest
+  });
+
+  test("is recognised by those who did not add it, root among them", async () => {
+    for (const root of [false, true]) {
+      const control = new SimControl();
+      const id = await userDevice(control);
+      control.root = root;
+      const other = { send: control.send.bind(control), close: () => {} };
+      await device.stopDevice(other, id);
+      await device.deleteDevice(other, id);
+      expect(control.devices.size).toBe(0);
+    }
+  });
+
+  test("is refused to those who may not open its node, and no longer known once it is gone", async () => {
+    const control = new SimControl();
+    const id = await userDevice(control);
+    control.pathCheck = () => -EACCES;
+    const other = { send: control.send.bind(control), close: () => {} };
+    expect(await errnoOf(device.stopDevice(control, id))).toBe(EACCES);
+    expect(await errnoOf(device.stopDevice(other, id))).toBe(EACCES);
+    control.pathCheck = () => 0;
+    await device.deleteDevice(control, id);
+    control.root = true;
+    expect(await live(control)).toBe(id);
+    await device.stopDevice(control, id);
+  });
+
+  test("cannot be had by an ordinary user without the flag, or with what the driver forbids", async () => {
+    const control = new SimControl();
+    control.root = false;
+    expect(await errnoOf(device.addDevice(control, -1, WISH))).toBe(EPERM);
+    const zeroCopy = { ...USERS, flags: USERS.flags | 1n };
+    expect(await errnoOf(device.addDevice(control, -1, zeroCopy))).toBe(EINVAL);
+  });
+
+  test("is root's own where root asks for it", async () => {
+    const control = new SimControl();
+    const { flags, dev_id } = await device.addDevice(control, -1, USERS);
+    expect(flags & (1n << 5n)).toBe(0n);
+    await device.stopDevice(control, dev_id);
+  });
+});
+
 describe("the CPUs of a queue", () => {
   test("are a mask, and the mask is a list", async () => {
     const control = new SimControl();

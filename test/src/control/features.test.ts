@@ -27,7 +27,13 @@ const ALL = 2n ** 63n - 1n;
 const WITH_FILE: Partial<Disk> = { files: [5] };
 
 function chosen(asked: Partial<AskedFeatures>, offered = LINUX_7_2, disk = WITH_FILE) {
-  const rest = { batch: false, compInTask: false, splitQueues: false, noPartScan: false };
+  const rest = {
+    unprivileged: false,
+    batch: false,
+    compInTask: false,
+    splitQueues: false,
+    noPartScan: false,
+  };
   const all = { mode: "choose" as const, recovery: "none" as const, ...rest };
   return choose({ ...all, ...asked }, offered, diskOf(disk));
 }
@@ -81,6 +87,13 @@ describe("a mode that is asked for", () => {
     expect(chosen({ mode: "zero-copy-best" }, without).mode).toBe("zero-copy");
     expect(() => chosen({ mode: "zero-copy-best" }, LINUX_6_12)).toThrow(SysError);
   });
+});
+
+test("an ordinary user's device copies, unless get-data is asked for", () => {
+  const { mode, flags } = chosen({ unprivileged: true });
+  expect([mode, has(flags, "UBLK_F_UNPRIVILEGED_DEV")]).toEqual(["copy", true]);
+  expect(chosen({ unprivileged: true, mode: "get-data" }).mode).toBe("get-data");
+  expect(has(chosen({}).flags, "UBLK_F_UNPRIVILEGED_DEV")).toBe(false);
 });
 
 describe("flags", () => {

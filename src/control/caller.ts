@@ -1,0 +1,35 @@
+/** Who runs us and what we are, as far as anything is decided by it. */
+
+import { lstatSync, readFileSync, realpathSync } from "node:fs";
+import { dirname } from "node:path";
+import { SysError } from "../../ffi/errno.ts";
+
+const ALL_IDS = /^\s*0\s+0\s+4294967295\s*$/;
+
+/** Root, and not only of a user namespace such as a container's. */
+export function isSystemRoot(): boolean {
+  if (process.geteuid?.() !== 0) return false;
+  return ALL_IDS.test(readFileSync("/proc/self/uid_map", "utf8"));
+}
+
+/** Our own path, for configuration that makes root run it: nobody but root may change it. */
+export function trustedProgram(path = realpathSync(process.execPath)): string {
+  const facts = { op: "udev-rules", errno: 0, subject: path };
+  const hint = "install it first: install -m 755 ublk /usr/local/bin, and run that one";
+  if (!/^[\w./+-]+$/.test(path)) {
+    throw new SysError({ ...facts, reason: "has a character that udev takes for its own", hint });
+  }
+  if (!Bun.isStandaloneExecutable && path === realpathSync(process.execPath)) {
+    throw new SysError({ ...facts, reason: "is the runtime and not the built executable", hint });
+  }
+  for (let part = path; ; part = dirname(part)) {
+    const found = lstatSync(part);
+    // In a folder such as /tmp only the owner of an entry can replace it.
+    const sticky = part !== path && (found.mode & 0o1000) !== 0;
+    if (found.uid !== 0 || ((found.mode & 0o022) !== 0 && !sticky)) {
+      const reason = `would run as root, and others than root can change ${part}`;
+      throw new SysError({ ...facts, reason, hint });
+    }
+    if (part === "/") return path;
+  }
+}

@@ -1,0 +1,77 @@
+/** A device's nodes in /dev: what they are called, and from when on we may open them. */
+
+import { accessSync, constants, statSync } from "node:fs";
+import { EACCES, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+
+export const charDevice = (id: number): string => `/dev/ublkc${id}`;
+export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
+
+const PAUSE_MS = 10;
+const APPEAR_MS = 5000;
+/** An ordinary user waits for udev and for the program that its rules start. */
+const HAND_OVER_MS = 10_000;
+
+/** The open char device, for the server of a device that was just added. */
+export async function openCharDevice(id: number): Promise<number> {
+  const path = charDevice(id);
+  await appears(path);
+  // O_NONBLOCK: io_uring then copies user-copy data at once instead of in a worker thread.
+  return handedOver(id, path, () => libc.open(path, libc.O_RDWR | libc.O_NONBLOCK));
+}
+
+/** Resolves once whoever added the device can use its block device. */
+export async function blockDeviceUsable(id: number): Promise<void> {
+  const path = blockDevice(id);
+  await appears(path);
+  await handedOver(id, path, () => accessSync(path, constants.R_OK | constants.W_OK));
+}
+
+/**
+ * A node appears a moment after its device where udev, not devtmpfs, makes it. In a container it is
+ * mounted over a plain file.
+ */
+async function appears(path: string): Promise<void> {
+  for (let waited = 0; !isDevice(path); waited += PAUSE_MS) {
+    if (waited >= APPEAR_MS) {
+      const hint = "is /dev a devtmpfs, or does udev run?";
+      throw new SysError({ op: "wait for", errno: ETIMEDOUT, subject: path, hint });
+    }
+    await Bun.sleep(PAUSE_MS);
+  }
+}
+
+function isDevice(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found !== undefined && (found.isCharacterDevice() || found.isBlockDevice());
+}
+
+/** Tries until we may: the nodes of an ordinary user's device are root's at first. */
+async function handedOver<T>(id: number, path: string, attempt: () => T): Promise<T> {
+  for (let waited = 0; ; waited += PAUSE_MS) {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      if (waited >= HAND_OVER_MS) throw notHandedOver(id, path);
+    }
+    await Bun.sleep(PAUSE_MS);
+  }
+}
+
+function isDenied(error: unknown): boolean {
+  if (error instanceof SysError) return error.errno === EACCES;
+  return (error as NodeJS.ErrnoException).code === "EACCES";
+}
+
+function notHandedOver(id: number, path: string): SysError {
+  return new SysError({
+    op: "open",
+    errno: EACCES,
+    subject: path,
+    reason: `EACCES, and nobody gave it to you in ${HAND_OVER_MS / 1000} s: udev rules are missing`,
+    hint:
+      "as root: ublk udev-rules > /etc/udev/rules.d/60-ublk.rules && udevadm control --reload " +
+      `&& ublk del -n ${id}`,
+  });
+}
