@@ -1,7 +1,6 @@
 /** PROCESS entry: argv → verb; the only place that prints an error and exits. */
 
 import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
-import { SysError } from "../ffi/errno.ts";
 import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
@@ -11,6 +10,7 @@ import { print } from "./cli/print.ts";
 import type { Log } from "./control/log.ts";
 import { startThread } from "./control/threads.ts";
 import { tellSize } from "./queue/message.ts";
+import { reportOf } from "./control/report.ts";
 import { UsageError } from "./target/parse.ts";
 
 /** Only a module beside the Worker's entry can name it, and only like this in an executable. */
@@ -94,27 +94,13 @@ async function runDaemonVerb(argv: string[]): Promise<void> {
   process.exit(process.exitCode ?? 0);
 }
 
-/** One line that says what failed, on what and why; a second one with what to do. */
-function report(error: unknown, verb: string): number {
-  const name = Object.hasOwn(verbs, verb) ? `ublk ${verb}` : "ublk";
-  const complain = (line: string): void => void process.stderr.write(`${line}\n`);
-  if (error instanceof UsageError) {
-    complain(`${name}: ${error.message}`);
-    complain(`       try: ${name} --help`);
-    return verb === "check" ? 1 : 2; // 2 would say that the image is corrupt
-  }
-  if (error instanceof SysError) {
-    complain(`${name}: ${error.message}`);
-    if (error.hint !== undefined) complain(`       ${error.hint}`);
-    return 1;
-  }
-  complain(`${name}: internal error: ${error instanceof Error ? error.stack : String(error)}`);
-  return 1;
-}
-
 const argv = process.argv.slice(2);
 try {
   await main(argv);
 } catch (error) {
-  process.exit(report(error, argv[0] ?? ""));
+  const verb = argv[0] ?? "";
+  const command = Object.hasOwn(verbs, verb) ? `ublk ${verb}` : "ublk";
+  const { text, status } = reportOf(error, command, argv.includes("--json"));
+  process.stderr.write(text);
+  process.exit(status);
 }

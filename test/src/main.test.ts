@@ -57,7 +57,13 @@ test("for check, as for qemu-img check, 1 means that it was not looked at", () =
 });
 
 describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is loaded here)", () => {
-  test.each(["list", "list --json", "features", "del -n 0", "add -t null"])("'%s'", (line) => {
+  test("'list --json' is told so as JSON", () => {
+    const { code, out, err } = ublk("list --json");
+    expect([code, out]).toEqual([1, ""]);
+    expect(JSON.parse(err).error).toMatchObject({ verb: "list", errno: "ENOENT", exit_code: 1 });
+  });
+
+  test.each(["list", "features", "del -n 0", "add -t null"])("'%s'", (line) => {
     const { code, out, err } = ublk(line);
     const verb = line.split(" ")[0]!;
     expect([code, out]).toEqual([1, ""]);
