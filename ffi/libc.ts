@@ -42,6 +42,7 @@ const { symbols: c } = openFirst(LIBRARIES, {
     args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64],
     returns: FFIType.i32,
   },
+  sched_getaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
   sched_setaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
   syscall: {
     args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
@@ -220,6 +221,11 @@ export function setThreadName(name: string): void {
 /** Locks pages as they are touched, without touching them (MCL_CURRENT | FUTURE | ONFAULT). */
 export function mlockall(): void {
   check(c.mlockall(7), "mlockall");
+}
+
+/** Fills `mask`, a cpu_set_t, with the CPUs that the calling thread may use: none that is off line. */
+export function schedGetaffinity(mask: Uint8Array): void {
+  check(c.sched_getaffinity(0, mask.byteLength, ptr(mask)), "sched_getaffinity");
 }
 
 /** Binds a thread, 0 being the calling one, to `mask`, a cpu_set_t of any length. */

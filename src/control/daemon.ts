@@ -10,6 +10,7 @@ import {
   UBLKSRV_CMD_BUF_OFFSET,
 } from "../../ffi/ublk_cmd.ts";
 import type { AnyTarget, OpenDisk } from "../target/target.ts";
+import { oneCpu } from "./affinity.ts";
 import { type Channel, KernelChannel } from "./command.ts";
 import * as device from "./device.ts";
 import { type AskedFeatures, choose, flagBit, flagWords, modeOf } from "./features.ts";
@@ -209,7 +210,10 @@ class Server {
       const asked = this.#plan.affinity[queueId];
       const cpus =
         asked === undefined
-          ? await device.getQueueAffinity(this.#channel, this.id, queueId)
+          ? oneCpu(
+              await device.getQueueAffinity(this.#channel, this.id, queueId),
+              this.id + queueId,
+            )
           : device.cpuMask(asked);
       const depth = info.queue_depth;
       queues.push({ queueId, depth, iodsAddress: address, iodsLength: length, cpus });
