@@ -29,8 +29,8 @@ export const RWF_DSYNC = 0x2;
 export const SQE_WORDS = 16;
 const SQE_OPCODE_FLAGS = 0;
 const SQE_FD = 1;
-const SQE_OFF = 2;
-const SQE_ADDR = 4;
+export const SQE_OFF = 2;
+export const SQE_ADDR = 4;
 const SQE_LEN = 6;
 const SQE_OP_FLAGS = 7;
 const SQE_USER_DATA = 8;
@@ -42,8 +42,6 @@ export const SQE_CMD = 12;
 export const CQE_WORDS = 4;
 export const CQE_RES = 2;
 export const CQE_FLAGS = 3;
-
-const TWO_32 = 2 ** 32;
 
 /**
  * The seam below the queue: the kernel's ring, or a simulated one.
@@ -67,6 +65,8 @@ export interface Ring {
   submit(): number;
   /** Submits what is queued and sleeps until a completion is there. 0 or -errno. */
   submitAndWait(): number;
+  /** The last submission left nothing behind: the kernel has all that was queued before it. */
+  readonly drained: boolean;
   /** How many completions are ready; the accessors below speak of the first of them. */
   cqReady(): number;
   cqSlot(): number;
@@ -76,10 +76,27 @@ export interface Ring {
   cqAdvance(): void;
 }
 
+const TWO_52 = 2 ** 52;
+const double = new Float64Array(1);
+const halves = new Int32Array(double.buffer);
+
 /**
- * Fills an SQE. `fileOffset` and `address` are Numbers of bytes below 2^53; a store into an
- * Int32Array keeps the low 32 bits of a Number, so the halves need no masks.
+ * The low 32 bits of a Number of bytes below 2^52: of 2^52 + value, the low bits of its
+ * representation are the value. One addition, where a conversion of a Number above 2^31 is a call
+ * into the runtime.
  */
+export function lowHalf(value: number): number {
+  double[0] = value + TWO_52;
+  return halves[0]!;
+}
+
+/** The bits above those of `lowHalf`. */
+export function highHalf(value: number): number {
+  double[0] = value + TWO_52;
+  return halves[1]! & 0xfffff;
+}
+
+/** Fills an SQE. `fileOffset` and `address` are Numbers of bytes below 2^52. */
 export function prepRw(
   sqes: Int32Array,
   sqe: number,
@@ -92,12 +109,26 @@ export function prepRw(
   bufferIndex: number,
   sqeFlags: number,
 ): void {
-  sqes[sqe + SQE_OPCODE_FLAGS] = opcode | ((IOSQE_FIXED_FILE | sqeFlags) << 8);
+  sqes[sqe + SQE_OFF] = lowHalf(fileOffset);
+  sqes[sqe + SQE_OFF + 1] = highHalf(fileOffset);
+  sqes[sqe + SQE_ADDR] = lowHalf(address);
+  sqes[sqe + SQE_ADDR + 1] = highHalf(address);
+  prepRwWords(sqes, sqe, opcode, file, length, opFlags, bufferIndex, sqeFlags);
+}
+
+/** As `prepRw`, but for the file offset and the address, which the caller fills in as halves. */
+export function prepRwWords(
+  sqes: Int32Array,
+  sqe: number,
+  opcode: number,
+  file: number,
+  length: number,
+  opFlags: number,
+  bufferIndex: number,
+  sqeFlags: number,
+): void {
+  sqes[sqe] = opcode | ((IOSQE_FIXED_FILE | sqeFlags) << 8);
   sqes[sqe + SQE_FD] = file;
-  sqes[sqe + SQE_OFF] = fileOffset;
-  sqes[sqe + SQE_OFF + 1] = fileOffset / TWO_32;
-  sqes[sqe + SQE_ADDR] = address;
-  sqes[sqe + SQE_ADDR + 1] = address / TWO_32;
   sqes[sqe + SQE_LEN] = length;
   sqes[sqe + SQE_OP_FLAGS] = opFlags;
   sqes[sqe + SQE_BUF_INDEX] = bufferIndex;
@@ -110,7 +141,7 @@ export function prepRw(
 }
 
 /**
- * IORING_OP_URING_CMD on a registered file; the caller fills the command area. `address` and
+ * IORING_OP_URING_CMD on a registered file; the caller fills the command area. The address and
  * `length` are the SQE's own, which only some commands look at.
  */
 export function prepCommand(
@@ -118,10 +149,20 @@ export function prepCommand(
   sqe: number,
   file: number,
   cmdOp: number,
-  address: number,
+  addressLow: number,
+  addressHigh: number,
   length: number,
 ): void {
-  prepRw(sqes, sqe, IORING_OP_URING_CMD, file, cmdOp, address, length, 0, 0, 0);
+  sqes[sqe] = IORING_OP_URING_CMD | (IOSQE_FIXED_FILE << 8);
+  sqes[sqe + SQE_FD] = file;
+  sqes[sqe + SQE_OFF] = cmdOp;
+  sqes[sqe + SQE_OFF + 1] = 0;
+  sqes[sqe + SQE_ADDR] = addressLow;
+  sqes[sqe + SQE_ADDR + 1] = addressHigh;
+  sqes[sqe + SQE_LEN] = length;
+  sqes[sqe + SQE_OP_FLAGS] = 0;
+  sqes[sqe + SQE_BUF_INDEX] = 0;
+  sqes[sqe + SQE_FILE_INDEX] = 0;
 }
 
 /** A completion in the ring that `ringFd` is, as if it were one of its own. */

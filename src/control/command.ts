@@ -50,7 +50,7 @@ export class KernelChannel implements Channel {
   send(cmdOp: number, cmd: Uint8Array<ArrayBuffer>): Promise<number> {
     const sqe = this.#ring.nextSqe();
     const sqes = this.#ring.sqes;
-    prepCommand(sqes, sqe, 0, cmdOp, 0, 0);
+    prepCommand(sqes, sqe, 0, cmdOp, 0, 0, 0);
     sqes.set(new Int32Array(cmd.buffer), sqe + SQE_CMD);
     const id = ++this.#lastId;
     setUserData(sqes, sqe, id, 0);

@@ -11,6 +11,7 @@
 
 import { EAGAIN, EINTR, EINVAL, EIO } from "../../ffi/errno.ts";
 import {
+  highHalf,
   IORING_FSYNC_DATASYNC,
   IORING_OP_FALLOCATE,
   IORING_OP_FSYNC,
@@ -21,10 +22,13 @@ import {
   IORING_OP_WRITE_FIXED,
   IOSQE_CQE_SKIP_SUCCESS,
   IOSQE_IO_LINK,
-  prepRw,
+  lowHalf,
+  prepRwWords,
   type Ring,
   RWF_DSYNC,
   setUserData,
+  SQE_ADDR,
+  SQE_OFF,
 } from "../../ffi/io_uring.ts";
 import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../target/target.ts";
 import type { WaitTimes } from "./wait_times.ts";
@@ -60,14 +64,17 @@ const FALLOC_FL_ZERO_RANGE = 0x10;
 /** How often the same bytes may be told to try again before that is an error. */
 const TRIES_MAX = 100;
 
-/** A piece is an SQE that can be made again: these members, in this order. */
+/**
+ * A piece is an SQE that can be made again: these members, in this order, the 64-bit ones as two
+ * halves. In ints, because a Number above 2^31 is costly to convert.
+ */
 const OPCODE = 0;
 const FILE = 1;
 const FILE_OFFSET = 2;
-const ADDRESS = 3;
-const LENGTH = 4;
-const OP_FLAGS = 5;
-const PIECE_WORDS = 6;
+const ADDRESS = 4;
+const LENGTH = 6;
+const OP_FLAGS = 7;
+const PIECE_WORDS = 8;
 /** Two pieces of which the second waits for the first; one completion speaks for both. */
 const CHAIN_PIECES = 2;
 const CHAIN_FLAGS = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
@@ -101,7 +108,7 @@ export abstract class QueueIo implements Io {
   readonly #reserved: number;
   readonly #waits: WaitTimes;
   protected readonly zeroes: number;
-  readonly #pieces = new Float64Array(PIECES_MAX * CHAIN_PIECES * PIECE_WORDS);
+  readonly #pieces = new Int32Array(PIECES_MAX * CHAIN_PIECES * PIECE_WORDS);
   #pieceCount = 0;
   #short = false;
   /** The piece that the careful way has come to; -1 on the fast way. */
@@ -272,8 +279,10 @@ export abstract class QueueIo implements Io {
     const at = this.#pieceCount++ * PIECE_WORDS;
     pieces[at + OPCODE] = opcode;
     pieces[at + FILE] = file;
-    pieces[at + FILE_OFFSET] = fileOffset;
-    pieces[at + ADDRESS] = address;
+    pieces[at + FILE_OFFSET] = lowHalf(fileOffset);
+    pieces[at + FILE_OFFSET + 1] = highHalf(fileOffset);
+    pieces[at + ADDRESS] = lowHalf(address);
+    pieces[at + ADDRESS + 1] = highHalf(address);
     pieces[at + LENGTH] = length;
     pieces[at + OP_FLAGS] = opFlags;
     return at;
@@ -289,13 +298,15 @@ export abstract class QueueIo implements Io {
     const pieces = this.#pieces;
     const opcode = pieces[at + OPCODE]!;
     const length = pieces[at + LENGTH]!;
-    prepRw(
+    sqes[sqe + SQE_OFF] = pieces[at + FILE_OFFSET]!;
+    sqes[sqe + SQE_OFF + 1] = pieces[at + FILE_OFFSET + 1]!;
+    sqes[sqe + SQE_ADDR] = pieces[at + ADDRESS]!;
+    sqes[sqe + SQE_ADDR + 1] = pieces[at + ADDRESS + 1]!;
+    prepRwWords(
       sqes,
       sqe,
       opcode,
       pieces[at + FILE]!,
-      pieces[at + FILE_OFFSET]!,
-      pieces[at + ADDRESS]!,
       length,
       pieces[at + OP_FLAGS]!,
       isFixed(opcode) ? this.slot : 0, // the index of its registered buffer; others refuse one
@@ -343,8 +354,8 @@ export abstract class QueueIo implements Io {
     } else if (res > 0) {
       const pieces = this.#pieces;
       const at = this.#step * PIECE_WORDS;
-      pieces[at + FILE_OFFSET]! += res;
-      pieces[at + ADDRESS]! += res;
+      moveOn(pieces, at + FILE_OFFSET, res);
+      moveOn(pieces, at + ADDRESS, res);
       pieces[at + LENGTH]! -= res;
       this.#tries = 0;
     } else if (res === 0) {
@@ -353,6 +364,13 @@ export abstract class QueueIo implements Io {
       this.failure = res;
     }
   }
+}
+
+/** Adds to a number that is kept as two halves. */
+function moveOn(words: Int32Array, at: number, bytes: number): void {
+  const low = (words[at]! >>> 0) + bytes;
+  words[at] = lowHalf(low);
+  words[at + 1]! += highHalf(low);
 }
 
 function isFixed(opcode: number): boolean {

@@ -2,6 +2,8 @@
 
 import { expect, test } from "bun:test";
 import {
+  highHalf,
+  lowHalf,
   CQE_RES,
   CQE_WORDS,
   IORING_OP_URING_CMD,
@@ -67,7 +69,7 @@ testAbi(`a read or write is laid out as struct io_uring_sqe${why}`, () => {
 testAbi(`a command is laid out as struct io_uring_sqe${why}`, () => {
   const at = layout();
   const { sqes, view } = used();
-  prepCommand(sqes, SQE_WORDS, 0, 0xc0107521, 0x7f1234567000, 48);
+  prepCommand(sqes, SQE_WORDS, 0, 0xc0107521, 0x34567000, 0x7f12, 48);
   expect(view.getUint8(at.get("opcode")!)).toBe(IORING_OP_URING_CMD);
   expect(view.getUint32(at.get("cmd_op")!, true)).toBe(0xc0107521);
   expect(view.getBigUint64(at.get("addr")!, true)).toBe(0x7f1234567000n);
@@ -84,13 +86,21 @@ testAbi(`a command is laid out as struct io_uring_sqe${why}`, () => {
 testAbi(`a multishot command selects buffers of its group${why}`, () => {
   const at = layout();
   const { sqes, view } = used();
-  prepCommand(sqes, SQE_WORDS, 0, 0xc0107527, 0, 0);
+  prepCommand(sqes, SQE_WORDS, 0, 0xc0107527, 0, 0, 0);
   makeMultishot(sqes, SQE_WORDS, 3);
   skipSuccess(sqes, SQE_WORDS);
   expect(view.getUint8(at.get("opcode")!)).toBe(IORING_OP_URING_CMD);
   expect(view.getUint8(at.get("flags")!)).toBe(1 | (1 << 5) | (1 << 6));
   expect(view.getUint32(at.get("uring_cmd_flags")!, true)).toBe(2);
   expect(view.getUint16(at.get("buf_group")!, true)).toBe(3);
+});
+
+test("a Number of bytes falls into two halves", () => {
+  const values = [0, 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 0x7f1234567000, 2 ** 52 - 1];
+  for (const value of values) {
+    const whole = (highHalf(value) >>> 0) * 2 ** 32 + (lowHalf(value) >>> 0);
+    expect(whole).toBe(value);
+  }
 });
 
 test("a prepared SQE keeps nothing of the one before, and touches no neighbour", () => {
