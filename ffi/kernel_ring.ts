@@ -54,6 +54,7 @@ export class KernelRing implements Ring {
   #cqe = 0;
 
   readonly #pollMs: number;
+  drained = true;
 
   /**
    * `flags`: IORING_SETUP_* choices, best first. `pollUs`: how long to look for completions before
@@ -194,7 +195,9 @@ export class KernelRing implements Ring {
 
   #enter(minComplete: number, flags: number): number {
     this.#publish();
-    return enter(this.fd, this.#queued(), minComplete, flags, null, 8);
+    const result = enter(this.fd, this.#queued(), minComplete, flags, null, 8);
+    this.drained = this.#queued() === 0;
+    return result;
   }
 
   cqReady(): number {

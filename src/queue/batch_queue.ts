@@ -2,13 +2,13 @@
 /** One queue's memory for batch commands: tags that arrive, results that gather. */
 
 import { wordsAt } from "../../ffi/arena.ts";
+import { highHalf, lowHalf } from "../../ffi/io_uring.ts";
 import { ELEM_SIZE, ELEM_SIZE_WITH_ADDR } from "../../ffi/ublk_cmd.ts";
 import type { QueueIo } from "./io.ts";
 
 export const FETCH_BUFFERS = 4;
 const FETCH_BYTES = 4096;
 const TAG_BYTES = 2;
-const TWO_32 = 2 ** 32;
 
 /** struct io_uring_buf: addr, len, bid; the ring's tail lies over the first one's last member. */
 const BUF_BYTES = 16;
@@ -33,8 +33,10 @@ export class BatchQueue {
   sending = false;
   sendFrom = 0;
   sendTo = 0;
-  /** It took only a part, and must be given the rest. */
-  mustSendRest = false;
+  /** And will not say so when it has taken it. */
+  silent = false;
+  /** It has to be given what it has not taken, of a half or of a rest. */
+  mustSend = false;
   readonly #fetchAddress: number;
   readonly #tags: Uint16Array;
   readonly #ring: Int32Array;
@@ -91,8 +93,8 @@ export class BatchQueue {
       this.#filled[buffer] = 0;
       const at = (this.#tail % FETCH_BUFFERS) * BUF_WORDS;
       const address = this.#fetchAddress + buffer * FETCH_BYTES;
-      this.#ring[at] = address;
-      this.#ring[at + 1] = address / TWO_32;
+      this.#ring[at] = lowHalf(address);
+      this.#ring[at + 1] = highHalf(address);
       this.#ring[at + 2] = FETCH_BYTES;
       // The upper half of this word is reserved, and in the first entry it is the ring's tail.
       this.#ringTail[at * 2 + 6] = buffer;
@@ -107,8 +109,8 @@ export class BatchQueue {
     elems[at] = io.tag | (io.slot << 16);
     elems[at + 1] = result;
     if (this.elemSize === ELEM_SIZE_WITH_ADDR) {
-      elems[at + 2] = io.commandAddress;
-      elems[at + 3] = io.commandAddress / TWO_32;
+      elems[at + 2] = lowHalf(io.commandAddress);
+      elems[at + 3] = highHalf(io.commandAddress);
     }
     this.gathered++;
   }
@@ -118,8 +120,15 @@ export class BatchQueue {
     this.sendFrom = this.#gathering * this.#half;
     this.sendTo = this.sendFrom + this.gathered * this.elemSize;
     this.sending = true;
+    this.mustSend = true;
     this.gathered = 0;
     this.#gathering = 1 - this.#gathering;
+  }
+
+  /** What was sent without a completion is in the kernel's hands. */
+  taken(): void {
+    this.silent = false;
+    this.sending = false;
   }
 
   get sendAddress(): number {

@@ -1,7 +1,15 @@
 // hot
 /** Getting work and returning it, one command a tag: FETCH_REQ and COMMIT_AND_FETCH_REQ. */
 
-import { prepCommand, type Ring, setUserData, skipSuccess, SQE_CMD } from "../../ffi/io_uring.ts";
+import {
+  highHalf,
+  lowHalf,
+  prepCommand,
+  type Ring,
+  setUserData,
+  skipSuccess,
+  SQE_CMD,
+} from "../../ffi/io_uring.ts";
 import {
   IO_CMD_ADDR,
   IO_CMD_QID_TAG,
@@ -23,7 +31,7 @@ import { KIND_COMMAND, KIND_REGISTER, KIND_UNREGISTER, type QueueIo, userMeta } 
 /** The char device is the first registered file of every queue's ring. */
 export const CHAR_DEVICE = 0;
 const SECTOR = 512;
-const TWO_32 = 2 ** 32;
+const TWO_32_SECTORS = 2 ** 32 * SECTOR;
 const OP_MASK = 0xff;
 
 /** iods by queue id. The driver maps them read-only, so plain loads: an Atomics.load writes. */
@@ -34,11 +42,18 @@ export abstract class Commands {
   protected readonly ring: Ring;
   protected readonly ios: readonly QueueIo[];
   readonly #iods: Iods;
+  /** By slot, two halves each: the address of its buffer, for a command to carry. */
+  readonly #addresses: Int32Array;
 
   constructor(ring: Ring, ios: readonly QueueIo[], iods: Iods) {
     this.ring = ring;
     this.ios = ios;
     this.#iods = iods;
+    this.#addresses = new Int32Array(2 * ios.length);
+    for (let slot = 0; slot < ios.length; slot++) {
+      this.#addresses[2 * slot] = lowHalf(ios[slot]!.commandAddress);
+      this.#addresses[2 * slot + 1] = highHalf(ios[slot]!.commandAddress);
+    }
   }
 
   /** Queues the first commands; they leave with the first turn. */
@@ -49,9 +64,9 @@ export abstract class Commands {
   abstract arrived(index: number): number;
   /** `result`: bytes done, or -errno. */
   abstract commit(io: QueueIo, result: number): void;
-  /** Queues what has been gathered in a turn. */
-  abstract flush(): void;
-  /** Results have been gathered that the driver does not have yet. */
+  /** Queues what has been gathered in a turn. False when a submission has to come first. */
+  abstract flush(): boolean;
+  /** There are results of which a completion will tell that the driver has them, or a flush. */
   abstract holding(): boolean;
 
   /** The request that has arrived for this tag, out of its iod. */
@@ -62,38 +77,47 @@ export abstract class Commands {
     const low = iods[iod + IOD_START_SECTOR]! >>> 0;
     const high = iods[iod + IOD_START_SECTOR + 1]! >>> 0;
     const length = (iods[iod + IOD_NR_SECTORS]! >>> 0) * SECTOR;
-    io.begin(opFlags & OP_MASK, opFlags & ~OP_MASK, (high * TWO_32 + low) * SECTOR, length);
+    const offset = high * TWO_32_SECTORS + low * SECTOR;
+    io.begin(opFlags & OP_MASK, opFlags & ~OP_MASK, offset, length);
   }
 
   /** Puts the request's pages into the ring's buffer table, at the slot's index. */
   registerBuffer(io: QueueIo): void {
-    const sqe = this.queue(io, UBLK_U_IO_REGISTER_IO_BUF, 0, io.slot, 0);
+    const sqe = this.#queueForBuffer(io, UBLK_U_IO_REGISTER_IO_BUF);
     setUserData(this.ring.sqes, sqe, io.slot, userMeta(KIND_REGISTER, 0));
   }
 
   /** The request ends when this and its commit have arrived, in whichever order. */
   unregisterBuffer(io: QueueIo): void {
-    const sqe = this.queue(io, UBLK_U_IO_UNREGISTER_IO_BUF, 0, io.slot, 0);
+    const sqe = this.#queueForBuffer(io, UBLK_U_IO_UNREGISTER_IO_BUF);
     skipSuccess(this.ring.sqes, sqe);
     setUserData(this.ring.sqes, sqe, io.slot, userMeta(KIND_UNREGISTER, 0));
   }
 
-  /** A struct ublksrv_io_cmd for the slot's tag. Its place is among those reserved for commands. */
-  protected queue(
-    io: QueueIo,
-    cmdOp: number,
-    result: number,
-    cmdAddress: number,
-    sqeAddress: number,
-  ): number {
+  /** Commands about registered buffers have the index where others have the address. */
+  #queueForBuffer(io: QueueIo, cmdOp: number): number {
+    const sqe = this.#queue(io, cmdOp, 0, 0);
+    this.ring.sqes[sqe + SQE_CMD + IO_CMD_ADDR] = io.slot;
+    this.ring.sqes[sqe + SQE_CMD + IO_CMD_ADDR + 1] = 0;
+    return sqe;
+  }
+
+  /** For the slot's tag and the slot's buffer. */
+  protected queue(io: QueueIo, cmdOp: number, result: number, autoBuffer: number): void {
+    const sqe = this.#queue(io, cmdOp, result, autoBuffer);
+    const sqes = this.ring.sqes;
+    sqes[sqe + SQE_CMD + IO_CMD_ADDR] = this.#addresses[2 * io.slot]!;
+    sqes[sqe + SQE_CMD + IO_CMD_ADDR + 1] = this.#addresses[2 * io.slot + 1]!;
+    setUserData(sqes, sqe, io.slot, userMeta(KIND_COMMAND, 0));
+  }
+
+  /** A struct ublksrv_io_cmd but for its address. Its place is among those reserved for commands. */
+  #queue(io: QueueIo, cmdOp: number, result: number, autoBuffer: number): number {
     const sqe = this.ring.nextSqe();
     const sqes = this.ring.sqes;
-    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp, sqeAddress, 0);
+    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp, autoBuffer, 0, 0);
     sqes[sqe + SQE_CMD + IO_CMD_QID_TAG] = io.queueId | (io.tag << 16);
     sqes[sqe + SQE_CMD + IO_CMD_RESULT] = result;
-    sqes[sqe + SQE_CMD + IO_CMD_ADDR] = cmdAddress;
-    sqes[sqe + SQE_CMD + IO_CMD_ADDR + 1] = cmdAddress / TWO_32;
-    setUserData(sqes, sqe, io.slot, userMeta(KIND_COMMAND, 0));
     return sqe;
   }
 }
@@ -105,7 +129,7 @@ export class TagCommands extends Commands {
     const ios = this.ios;
     for (let slot = 0; slot < ios.length; slot++) {
       const io = ios[slot]!;
-      this.queue(io, UBLK_U_IO_FETCH_REQ, 0, io.commandAddress, io.autoBuffer);
+      this.queue(io, UBLK_U_IO_FETCH_REQ, 0, io.autoBuffer);
     }
   }
 
@@ -114,7 +138,7 @@ export class TagCommands extends Commands {
     if (res === UBLK_IO_RES_OK) return 1;
     if (res !== UBLK_IO_RES_NEED_GET_DATA) return res;
     const io = this.ios[slot]!;
-    this.queue(io, UBLK_U_IO_NEED_GET_DATA, 0, io.commandAddress, 0);
+    this.queue(io, UBLK_U_IO_NEED_GET_DATA, 0, 0);
     return 0;
   }
 
@@ -124,11 +148,11 @@ export class TagCommands extends Commands {
 
   commit(io: QueueIo, result: number): void {
     const cmdOp = UBLK_U_IO_COMMIT_AND_FETCH_REQ;
-    this.queue(io, cmdOp, result, io.commandAddress, io.autoBuffer);
+    this.queue(io, cmdOp, result, io.autoBuffer);
   }
 
-  flush(): void {
-    // each command left on its own
+  flush(): boolean {
+    return true; // each command left on its own
   }
 
   holding(): boolean {

@@ -9,13 +9,16 @@
 
 import { ENOBUFS } from "../../ffi/errno.ts";
 import {
+  highHalf,
   IORING_CQE_BUFFER_SHIFT,
   IORING_CQE_F_BUF_MORE,
   IORING_CQE_F_MORE,
+  lowHalf,
   makeMultishot,
   prepCommand,
   type Ring,
   setUserData,
+  skipSuccess,
   SQE_CMD,
 } from "../../ffi/io_uring.ts";
 import {
@@ -96,36 +99,49 @@ export class BatchCommands extends Commands {
     this.#byId[io.queueId]!.gather(io, result);
   }
 
-  flush(): void {
+  flush(): boolean {
+    let done = true;
     for (let index = 0; index < this.#queues.length; index++) {
       const queue = this.#queues[index]!;
       queue.returnBuffers();
-      if (queue.mustSendRest) this.#send(index, UBLK_U_IO_COMMIT_IO_CMDS, COMMIT);
-      else if (queue.gathered > 0 && !queue.sending) {
-        queue.swap();
-        this.#send(index, UBLK_U_IO_COMMIT_IO_CMDS, COMMIT);
-      }
+      if (queue.silent && this.ring.drained) queue.taken();
+      if (queue.gathered > 0 && !queue.sending) queue.swap();
+      if (queue.mustSend) this.#commit(index);
       if (queue.mustFetch) this.#fetch(index);
+      // No completion will tell when the silent one has been taken.
+      if (queue.silent && queue.gathered > 0) done = false;
     }
+    return done;
   }
 
   holding(): boolean {
     for (let index = 0; index < this.#queues.length; index++) {
-      if (this.#queues[index]!.gathered > 0) return true;
+      const queue = this.#queues[index]!;
+      if (queue.gathered > 0 || (queue.sending && !queue.silent)) return true;
     }
     return false;
   }
 
-  #send(index: number, cmdOp: number, what: number): void {
+  /** One result is taken or fails, never in part: its completion would only wake us for nothing. */
+  #commit(index: number): void {
     const queue = this.#queues[index]!;
-    queue.mustSendRest = false;
+    const sqe = this.#send(index, UBLK_U_IO_COMMIT_IO_CMDS, COMMIT);
+    queue.silent = queue.sendTo - queue.sendFrom === queue.elemSize;
+    if (queue.silent) skipSuccess(this.ring.sqes, sqe);
+  }
+
+  #send(index: number, cmdOp: number, what: number): number {
+    const queue = this.#queues[index]!;
+    queue.mustSend = false;
     const bytes = queue.sendTo - queue.sendFrom;
     const sqe = this.ring.nextSqe();
     const sqes = this.ring.sqes;
-    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp, queue.sendAddress, bytes);
+    const address = queue.sendAddress;
+    prepCommand(sqes, sqe, CHAR_DEVICE, cmdOp, lowHalf(address), highHalf(address), bytes);
     sqes[sqe + SQE_CMD + BATCH_QID_FLAGS] = queue.queueId | (this.#flags << 16);
     sqes[sqe + SQE_CMD + BATCH_NR_ELEM_BYTES] = (bytes / queue.elemSize) | (queue.elemSize << 16);
     setUserData(sqes, sqe, what | index, userMeta(KIND_COMMAND, 0));
+    return sqe;
   }
 
   #fetch(index: number): void {
@@ -133,7 +149,7 @@ export class BatchCommands extends Commands {
     queue.mustFetch = false;
     const sqe = this.ring.nextSqe();
     const sqes = this.ring.sqes;
-    prepCommand(sqes, sqe, CHAR_DEVICE, UBLK_U_IO_FETCH_IO_CMDS, 0, 0);
+    prepCommand(sqes, sqe, CHAR_DEVICE, UBLK_U_IO_FETCH_IO_CMDS, 0, 0, 0);
     makeMultishot(sqes, sqe, index);
     sqes[sqe + SQE_CMD + BATCH_QID_FLAGS] = queue.queueId;
     sqes[sqe + SQE_CMD + BATCH_NR_ELEM_BYTES] = queue.slots.length | (TAG_BYTES << 16);
@@ -146,7 +162,7 @@ function sent(queue: BatchQueue, res: number, what: number): number {
   if (res < 0) return res;
   if (what === COMMIT) queue.sendFrom += res;
   else queue.sendFrom = queue.sendTo;
-  if (queue.sendFrom < queue.sendTo) queue.mustSendRest = true;
+  if (queue.sendFrom < queue.sendTo) queue.mustSend = true;
   else queue.sending = false;
   return 0;
 }

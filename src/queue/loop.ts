@@ -84,17 +84,17 @@ export class Loop {
    */
   run(): number {
     this.#commands.begin();
-    while (!this.#aborted || this.#busy > 0 || this.#commands.holding()) {
-      this.#commands.flush();
+    for (;;) {
+      const isFlushed = this.#commands.flush();
+      if (this.#aborted && this.#busy === 0 && !this.#commands.holding()) break;
       this.#tally.rest(this.#busy);
-      const failure = this.#ring.submitAndWait();
+      const failure = isFlushed ? this.#ring.submitAndWait() : this.#ring.submit();
       if (failure < 0) return failure;
       this.#tally.wake();
       this.#reap();
       this.#runWoken();
       if (this.#refused < 0) return this.#refused;
     }
-    this.#commands.flush();
     return this.#submitAll();
   }
 

@@ -74,6 +74,7 @@ export class SimRing implements ThreadRing {
   #tail = 0;
   readonly #cq: Cqe[] = [];
   #turns = 0;
+  #drained = true;
 
   /** `open`: what descriptors stand for, for `registerFiles`. */
   constructor(
@@ -171,6 +172,10 @@ export class SimRing implements ThreadRing {
     this.#cq.shift()!.reaped = true;
   }
 
+  get drained(): boolean {
+    return this.#drained;
+  }
+
   /** SQEs that no submission has carried to the kernel yet. */
   queued(): number {
     return this.#tail - this.#head;
@@ -192,6 +197,7 @@ export class SimRing implements ThreadRing {
       this.#start(chain, 0);
       chain = [];
     }
+    this.#drained = this.queued() === 0;
     return take < 0 ? take : taken;
   }
 

@@ -15,6 +15,7 @@ const ABORT = -19;
 export class StillRing implements ThreadRing {
   readonly sqes: Int32Array;
   readonly entries: number;
+  readonly drained = true;
   readonly #iods: Int32Array;
   readonly #slots: Int32Array;
   readonly #metas: Int32Array;

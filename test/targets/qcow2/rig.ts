@@ -154,8 +154,8 @@ class RigCommands extends Commands {
     if (this.#ended === this.queued.length) this.#injected.push({ slot: 0, res: ABORT });
     else this.#arrive(io.slot);
   }
-  flush(): void {
-    // nothing is gathered
+  flush(): boolean {
+    return true; // nothing is gathered
   }
   holding(): boolean {
     return false;
