@@ -23,6 +23,7 @@ import {
   IOSQE_CQE_SKIP_SUCCESS,
   IOSQE_IO_LINK,
   lowHalf,
+  prepRw,
   prepRwWords,
   type Ring,
   RWF_DSYNC,
