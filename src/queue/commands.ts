@@ -111,7 +111,7 @@ export abstract class Commands {
     setUserData(sqes, sqe, io.slot, userMeta(KIND_COMMAND, 0));
   }
 
-  /** A struct ublksrv_io_cmd but for its address. Its place is among those reserved for commands. */
+  /** A struct ublksrv_io_cmd but for its address, in a place that is reserved for commands. */
   #queue(io: QueueIo, cmdOp: number, result: number, autoBuffer: number): number {
     const sqe = this.ring.nextSqe();
     const sqes = this.ring.sqes;
