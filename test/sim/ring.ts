@@ -148,6 +148,11 @@ export class SimRing implements ThreadRing {
     return 0;
   }
 
+  /** A completion that another thread puts here. */
+  tell(slot: number, meta: number, res: number): void {
+    this.#cq.push({ slot, meta, res, flags: 0, reaped: false });
+  }
+
   cqReady(): number {
     return this.#cq.length;
   }

@@ -2,7 +2,7 @@
 
 import { Arena } from "../../ffi/arena.ts";
 import { type Assembly, assemble, type ThreadShape } from "../../src/queue/assemble.ts";
-import type { QueueIo } from "../../src/queue/io.ts";
+import { KIND_RESIZE, type QueueIo, userMeta } from "../../src/queue/io.ts";
 import { Loop } from "../../src/queue/loop.ts";
 import type { Handlers, QueueContext } from "../../src/target/target.ts";
 import { SimDisk, SimZero } from "./disk.ts";
@@ -83,6 +83,7 @@ export class World {
   readonly #assembly: Assembly;
   readonly #iods: Arena;
   #broken: unknown;
+  #resized: ((failure: number) => void) | undefined;
   #stopped = false;
   #steps = 0;
 
@@ -122,12 +123,24 @@ export class World {
     const files = [CHAR_FD, DISK_FD, ZERO_FD];
     const shape = { ...way, userCopy, maxIoBytes, pollUs: 0, queues: shares, files };
     this.#assembly = assemble(shape, makeRing);
-    const { ios, commands, allocate } = this.#assembly;
+    const { ios, spare, commands, allocate } = this.#assembly;
     this.ring = this.#assembly.ring as SimRing;
     const complain = (error: unknown): void => void this.complaints.push(error);
     const runnable: QueueIo[] = [];
     const handlers = options.attach({ runnable, allocate });
-    this.loop = new Loop(this.ring, ios, commands, handlers, runnable, complain);
+    const all = [...ios, spare];
+    const resized = (failure: number): void => this.#resized?.(failure);
+    this.loop = new Loop(this.ring, all, commands, handlers, runnable, complain, undefined, {
+      io: spare,
+      resized,
+    });
+  }
+
+  /** Another size for the disk, as another thread tells it. `ended` gets 0 or -errno. */
+  resize(size: number, ended: (failure: number) => void): void {
+    this.#resized = ended;
+    const sectors = size / SECTOR;
+    this.ring.tell(sectors | 0, userMeta(KIND_RESIZE, 0), Math.floor(sectors / 2 ** 32));
   }
 
   ask(request: Omit<Request, "bytes" | "ended"> & { bytes?: Uint8Array }): Asked {

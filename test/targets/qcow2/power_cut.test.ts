@@ -37,7 +37,7 @@ const ASK_QEMU = 20;
 const ROOM = 8 << 20;
 const folder = memoryFolder();
 const seeds = process.env["UBLK_SEED"] === undefined ? range() : [Number(process.env["UBLK_SEED"])];
-const count = { states: 0, askedQemu: 0, leaky: 0, torn: 0 };
+const count = { states: 0, resizes: 0, askedQemu: 0, leaky: 0, torn: 0 };
 
 function range(): number[] {
   const last = Number(process.env["UBLK_SEEDS"] ?? SMOKE);
@@ -50,6 +50,7 @@ test.skipIf(!hasQemu)(
     for (const seed of seeds) retelling(seed, PATH, (chosen) => new Story(chosen).tell());
     console.log(`power cuts: ${JSON.stringify(count)}`);
     expect(count.states).toBeGreaterThan(seeds.length * 10);
+    if (seeds.length >= SMOKE) expect(count.resizes).toBeGreaterThan(seeds.length / 3);
   },
   Math.max(30_000, seeds.length * 5000),
 );
@@ -89,6 +90,9 @@ class Story {
   #left: number;
   /** Clusters are let go of and used again, over and over. */
   readonly #churns: boolean;
+  /** The one that it has, or the two that it may have meanwhile. */
+  #sizes: number[];
+  readonly #sizeMax: number;
   #cutChance: number;
   /**
    * What a torn sector has whole: an entry. Those of extended L2 have 16 bytes, and no order of
@@ -116,7 +120,9 @@ class Story {
     this.#snapshots = snapshots.map(({ l1Offset }) => {
       return { l1Offset, contents: readAll(bytes, l1Offset) };
     });
-    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#shape.size * 2 + ROOM);
+    this.#sizes = [this.#shape.size];
+    this.#sizeMax = this.#shape.size + 512 * KiB;
+    this.#platter = new CutPlatter(bytes.length, bytes.length + this.#sizeMax * 2 + ROOM);
     this.#platter.write(0, bytes);
     this.#platter.sync(this.#platter.time);
     this.#churns = random.chance(0.4);
@@ -166,6 +172,7 @@ class Story {
   #ask(): void {
     this.#left--;
     const random = this.#random;
+    if (random.chance(0.05) && this.#resize()) return;
     const kind = this.#churns ? random.pick([0, 1, 2, 3, 10, 10, 10, 11]) : random.int(12);
     if (kind < 2) return this.#flush();
     const { offset, length } = this.#churns ? this.#wholeClusters() : this.#free();
@@ -191,6 +198,30 @@ class Story {
     });
   }
 
+  /** Larger or smaller; requests keep to what is there before and after. False: not now. */
+  #resize(): boolean {
+    const shape = this.#shape;
+    if (this.#sizes.length > 1 || (shape.version === 2 && shape.snapshots > 0)) return false;
+    const random = this.#random;
+    const [from] = this.#sizes as [number];
+    const unit = random.pick([SECTOR, shape.clusterSize]);
+    const more = unit * (1 + random.int(Math.min((256 * KiB) / unit, 300)));
+    const to = random.chance(0.7) ? from + more : from - more;
+    const least = Math.max(shape.clusterSize, ...this.#busy.map((one) => one.offset + one.length));
+    if (to < least || to > this.#sizeMax) return false;
+    this.#sizes = [from, to];
+    shape.size = Math.min(from, to);
+    this.#allowed.length = shape.size / SECTOR;
+    while (this.#allowed.length < to / SECTOR) this.#allowed.push([new Uint8Array(SECTOR)]);
+    this.#world.resize(to, (failure) => {
+      if (failure < 0) this.#fail(`a resize from ${from} to ${to} failed with ${failure}`);
+      this.#sizes = [to];
+      shape.size = to;
+      count.resizes++;
+    });
+    return true;
+  }
+
   /** What was written last, in sectors that nobody works on, is durable when this ends. */
   #flush(): void {
     const promised = new Map<number, Allowed>();
@@ -208,6 +239,7 @@ class Story {
 
   /** Versions before the last WRITE are gone. DISCARD promises nothing about what it leaves. */
   #promise(sector: number, then: Allowed): void {
+    if (sector >= this.#allowed.length) return; // cut off meanwhile
     const since = this.#allowed[sector]!.slice(then.length);
     const last = then.findLastIndex((version) => !this.#isDiscard(version));
     if (this.#allowed[sector]!.length >= then.length && this.#allowed[sector]![0] === then[0]) {
@@ -240,7 +272,7 @@ class Story {
 
   #wholeClusters(): { offset: number; length: number } {
     const { clusterSize, size } = this.#shape;
-    const offset = this.#random.int(size / clusterSize) * clusterSize;
+    const offset = this.#random.int(Math.floor(size / clusterSize)) * clusterSize;
     return this.#unlessBusy({ offset, length: clusterSize });
   }
 
@@ -293,7 +325,9 @@ class Story {
     if (found.corruptions > 0) this.#fail(found.messages.join("\n"));
     if (found.leaks > 0) count.leaky++;
     const disk = readAll(bytes);
+    if (!this.#sizes.includes(disk.length)) this.#fail(`a disk of ${disk.length} bytes`);
     this.#allowed.forEach((allowed, sector) => {
+      if ((sector + 1) * SECTOR > disk.length) return;
       const now = disk.subarray(sector * SECTOR, (sector + 1) * SECTOR);
       if (!isOneOf(now, allowed)) {
         const versions = allowed.map((version) => version[0]).join(", ");
@@ -301,7 +335,8 @@ class Story {
       }
     });
     for (const { l1Offset, contents } of this.#snapshots) {
-      if (!readAll(bytes, l1Offset).equals(contents)) this.#fail("a snapshot has changed");
+      if (!readAll(bytes, l1Offset, contents.length).equals(contents))
+        this.#fail("a snapshot has changed");
     }
     if (!this.#random.chance(1 / ASK_QEMU)) return;
     const path = folder("state.qcow2");

@@ -41,9 +41,9 @@ export function headerOf(bytes: Uint8Array): Header {
 }
 
 /** The whole disk by the L1 table at `l1Offset`, the active one unless told otherwise. */
-export function readAll(bytes: Uint8Array, l1Offset?: number): Buffer {
+export function readAll(bytes: Uint8Array, l1Offset?: number, size?: number): Buffer {
   const header = headerOf(bytes);
-  const disk = Buffer.alloc(header.size);
+  const disk = Buffer.alloc(size ?? header.size);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const { clusterSize } = header;
   const entrySize = header.extendedL2 ? 16 : 8;
