@@ -23,7 +23,8 @@ export function infoCommand(targets: TargetRegistry): CommandDef {
 
 function block(facts: Record<string, unknown>): string {
   const lines = Object.entries(facts).map(([name, value]) => {
-    const text = Array.isArray(value) ? list(value) : String(value);
+    if (value === undefined) return "";
+    const text = Array.isArray(value) ? list(value) : show(name, value);
     return `${name.replaceAll("_", " ")}: ${text}\n`;
   });
   return lines.join("");
@@ -32,4 +33,15 @@ function block(facts: Record<string, unknown>): string {
 function list(values: unknown[]): string {
   if (values.length === 0) return "none";
   return values.map((value) => `\n    ${JSON.stringify(value)}`).join("");
+}
+
+const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+const UNIT = 1024;
+
+/** Sizes also in words that can be taken in at a glance. */
+function show(name: string, value: unknown): string {
+  if (!name.endsWith("_size") || typeof value !== "number" || value < UNIT) return String(value);
+  const unit = Math.floor(Math.log2(value) / 10);
+  const count = value / UNIT ** unit;
+  return `${Number.isInteger(count) ? count : count.toPrecision(3)} ${UNITS[unit]} (${value} bytes)`;
 }

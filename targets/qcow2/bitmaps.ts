@@ -15,6 +15,9 @@ export interface Bitmap {
   tableOffset: number;
   tableSize: number;
   flags: number;
+  name: string;
+  /** Bytes of the disk that one bit stands for. */
+  granularity: number;
 }
 
 export interface BitmapDirectory {
@@ -40,14 +43,17 @@ export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
   const bitmaps: Bitmap[] = [];
   for (let at = 0, left = count; left > 0; left--) {
     if (at + ENTRY > directorySize) refuse("is shorter than its bitmaps");
+    const nameLength = view.getUint16(at + 18);
+    const nameAt = at + ENTRY + view.getUint32(at + 20);
     bitmaps.push({
       at,
       tableOffset: view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4),
       tableSize: view.getUint32(at + 8),
       flags: view.getUint32(at + 12),
+      name: new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameLength)),
+      granularity: 2 ** view.getUint8(at + 17),
     });
-    const length = ENTRY + view.getUint16(at + 18) + view.getUint32(at + 20);
-    at += Math.ceil(length / 8) * 8;
+    at += Math.ceil((nameAt + nameLength - at) / 8) * 8;
   }
   return { bytes, bitmaps };
 }

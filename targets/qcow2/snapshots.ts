@@ -13,6 +13,8 @@ export interface Snapshot {
   stateSize: number;
   seconds: number;
   diskSize: number | undefined;
+  /** How long the virtual machine had run. */
+  clockNs: number;
 }
 
 export interface SnapshotTable {
@@ -71,6 +73,7 @@ function readEntry(
     l1Size,
     stateSize: extra >= 8 ? u64(at + 40) : view.getUint32(at + 32),
     seconds: view.getUint32(at + 16),
+    clockNs: u64(at + 24),
     diskSize: extra >= 16 ? u64(at + 48) : undefined,
   };
 }

@@ -1,9 +1,11 @@
 /** What `ublk check` and `ublk info` ask of an image that nobody serves. */
 
+import { statSync } from "node:fs";
 import { openImageFile } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
 import type { CheckReport, CheckWish, ImageTools, InfoReport } from "../../src/target/target.ts";
-import { type ChainImage, openChain } from "./chain.ts";
+import { type Bitmap, BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
+import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { checkImage, type Findings } from "./check.ts";
 import * as q from "./format.ts";
 import { type Header, isQcow2, readHeader } from "./header.ts";
@@ -15,6 +17,8 @@ const CLEAN = 0;
 const CORRUPT = 2;
 const LEAKS = 3;
 const UNSUPPORTED = 63;
+/** Of st_blocks. */
+const SECTOR = 512;
 
 export const qcow2Tools: ImageTools = { check, info };
 
@@ -96,13 +100,15 @@ function info(path: string): InfoReport {
 
 function factsOf(image: ChainImage): Record<string, unknown> {
   const { path, header, backing } = image;
-  const file = { path, file_size: image.file.size() };
-  if (header === undefined) return { ...file, format: "raw", virtual_size: image.file.size() };
+  const actual = statSync(path).blocks * SECTOR;
+  const file = { path, file_size: image.file.size(), actual_size: actual };
+  if (header === undefined) return { ...file, format: "raw", virtual_size: diskSize(image) };
   return {
     ...file,
     format: "qcow2",
     virtual_size: header.size,
     version: header.version,
+    compat: header.version === 2 ? "0.10" : "1.1",
     cluster_size: header.clusterSize,
     refcount_bits: 2 ** header.refcountOrder,
     compression_type: ["zlib", "zstd"][header.compressionType],
@@ -110,15 +116,36 @@ function factsOf(image: ChainImage): Record<string, unknown> {
     lazy_refcounts: (header.compatible & q.COMPATIBLE_LAZY_REFCOUNTS) !== 0,
     dirty: (header.incompatible & q.INCOMPATIBLE_DIRTY) !== 0,
     corrupt: (header.incompatible & q.INCOMPATIBLE_CORRUPT) !== 0,
-    ...(image.dataFile === undefined ? {} : { data_file: image.dataFile.path }),
-    ...(backing === undefined ? {} : { backing_file: backing.path }),
-    ...(header.bitmaps === undefined ? {} : { bitmaps: header.bitmaps.count }),
+    encryption: header.cryptMethod === q.CRYPT_LUKS ? "luks" : "none",
+    ...(image.dataFile === undefined ? {} : dataFileFacts(image.dataFile.path, header)),
+    ...(backing === undefined ? {} : backingFacts(backing.path, header)),
+    bitmaps: readBitmaps(image.file, header).bitmaps.map(bitmapFacts),
     snapshots: readSnapshots(image.file, header).snapshots.map((snapshot) => ({
       id: snapshot.id,
       name: snapshot.name,
       vm_state_size: snapshot.stateSize,
+      vm_clock_nsec: snapshot.clockNs,
       date: new Date(snapshot.seconds * 1000).toISOString(),
       disk_size: snapshot.diskSize ?? header.size,
     })),
   };
+}
+
+function dataFileFacts(path: string, header: Header): Record<string, unknown> {
+  const raw = (header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE) !== 0;
+  return { data_file: path, data_file_raw: raw };
+}
+
+/** Where the backing file is, and what the image itself says of it. */
+function backingFacts(path: string, header: Header): Record<string, unknown> {
+  const { backingName, backingFormat } = header;
+  return { backing_file: path, backing_name: backingName, backing_format: backingFormat };
+}
+
+function bitmapFacts({ name, granularity, flags }: Bitmap): Record<string, unknown> {
+  const words = [
+    ...((flags & BITMAP_IN_USE) === 0 ? [] : ["in-use"]),
+    ...((flags & BITMAP_AUTO) === 0 ? [] : ["auto"]),
+  ];
+  return { name, granularity, flags: words };
 }
