@@ -1,7 +1,7 @@
 /** What an image has to be told before its first change. */
 
 import type { SyncFile } from "../../src/target/file_io.ts";
-import { BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
+import { type Bitmap, BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
 import * as q from "./format.ts";
 import type { Header } from "./header.ts";
 
@@ -10,8 +10,12 @@ import type { Header } from "./header.ts";
  * every change: we do not keep them. Durable when it returns. Throws SysError.
  */
 export function beginWriting(image: SyncFile, header: Header): void {
-  let changed = markBitmaps(image, header);
-  let known = header.autoclearLow & q.AUTOCLEAR_BITMAPS;
+  const directory = readBitmaps(image, header);
+  const left = directory.bitmaps.filter(isLeftBehind);
+  // Such a bitmap has to stay as it is; then none of them counts any more.
+  const spoilt = left.some((bitmap) => bitmap.isForeign);
+  let changed = !spoilt && markInUse(image, header, directory.bytes, left);
+  let known = spoilt ? 0 : header.autoclearLow & q.AUTOCLEAR_BITMAPS;
   if (header.externalData) known |= header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE;
   if (header.autoclearHigh !== 0 || header.autoclearLow !== known) {
     const bytes = new Uint8Array(8);
@@ -22,15 +26,20 @@ export function beginWriting(image: SyncFile, header: Header): void {
   if (changed) image.sync();
 }
 
-function markBitmaps(image: SyncFile, header: Header): boolean {
-  const { bytes, bitmaps } = readBitmaps(image, header);
-  const view = new DataView(bytes.buffer);
-  let changed = false;
-  for (const { at, flags } of bitmaps) {
-    if ((flags & BITMAP_AUTO) === 0 || (flags & BITMAP_IN_USE) !== 0) continue;
-    view.setUint32(at + 12, flags | BITMAP_IN_USE);
-    changed = true;
-  }
-  if (changed) image.write(bytes, header.bitmaps!.directoryOffset);
-  return changed;
+/** It should follow every change, and so far it has. */
+function isLeftBehind({ flags }: Bitmap): boolean {
+  return (flags & BITMAP_AUTO) !== 0 && (flags & BITMAP_IN_USE) === 0;
+}
+
+function markInUse(
+  image: SyncFile,
+  header: Header,
+  directory: Uint8Array,
+  bitmaps: Bitmap[],
+): boolean {
+  if (bitmaps.length === 0) return false;
+  const view = new DataView(directory.buffer);
+  for (const { at, flags } of bitmaps) view.setUint32(at + 12, flags | BITMAP_IN_USE);
+  image.write(directory, header.bitmaps!.directoryOffset);
+  return true;
 }

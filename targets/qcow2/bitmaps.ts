@@ -7,6 +7,7 @@ import { type Header, ImageError } from "./header.ts";
 /** A bitmap that nobody keeps up to date any more is marked as one that is in use. */
 export const BITMAP_IN_USE = 1;
 export const BITMAP_AUTO = 2;
+const EXTRA_DATA_COMPATIBLE = 4;
 const ENTRY = 24;
 
 export interface Bitmap {
@@ -15,6 +16,8 @@ export interface Bitmap {
   tableOffset: number;
   tableSize: number;
   flags: number;
+  /** It carries more than the format knows of, and may not be touched without knowing it. */
+  isForeign: boolean;
   name: string;
   /** Bytes of the disk that one bit stands for. */
   granularity: number;
@@ -44,12 +47,15 @@ export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
   for (let at = 0, left = count; left > 0; left--) {
     if (at + ENTRY > directorySize) refuse("is shorter than its bitmaps");
     const nameLength = view.getUint16(at + 18);
-    const nameAt = at + ENTRY + view.getUint32(at + 20);
+    const extra = view.getUint32(at + 20);
+    const nameAt = at + ENTRY + extra;
+    const flags = view.getUint32(at + 12);
     bitmaps.push({
       at,
       tableOffset: view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4),
       tableSize: view.getUint32(at + 8),
-      flags: view.getUint32(at + 12),
+      flags,
+      isForeign: extra > 0 && (flags & EXTRA_DATA_COMPATIBLE) === 0,
       name: new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameLength)),
       granularity: 2 ** view.getUint8(at + 17),
     });

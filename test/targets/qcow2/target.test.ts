@@ -1,12 +1,22 @@
 /** What is opened, what is refused and in which words, and who may share an image with us. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { SysError } from "../../../src/target/file_io.ts";
 import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
 import { memoryFolder } from "./folder.ts";
+import { EXTENSION_BITMAPS } from "../../../targets/qcow2/format.ts";
 import { hasQemu, must, qemuIo, run } from "./qemu.ts";
+import { headerOf } from "./reference.ts";
 import { Rig } from "./rig.ts";
 import { thrown } from "../../temp.ts";
 
@@ -172,6 +182,39 @@ testQemu(
     expect(run(["qemu-img", "check", path]).status).toBe(0);
   },
 );
+
+testQemu(
+  "a bitmap that carries what we do not know stays as it is, and none counts any more",
+  () => {
+    const path = create();
+    must(["qemu-img", "bitmap", "--add", path, "b"]);
+    const at = headerOf(new Uint8Array(readFileSync(path))).bitmaps!.directoryOffset;
+    // Eight bytes of extra data push the name on; the extension counts them.
+    poke(path, at + 20, 0, 0, 0, 8);
+    poke(path, at + 24, ...Array.from<number>({ length: 8 }).fill(7), 0x62);
+    growDirectory(path, 8);
+    truncateSync(path, at + 65536);
+    const directory = (): Buffer => readFileSync(path).subarray(at, at + 64);
+    const before = directory();
+    const rig = new Rig(path);
+    const write = { op: OP_WRITE, offset: 0, length: 4096, bytes: new Uint8Array(4096) };
+    expect(rig.run([write])[0]!.result).toBe(4096);
+    rig.close();
+    expect(directory().equals(before)).toBe(true);
+    expect(headerOf(new Uint8Array(readFileSync(path))).autoclearLow).toBe(0);
+    expect(run(["qemu-img", "check", path]).output).not.toContain("ERROR");
+  },
+);
+
+/** Of the one bitmaps extension that there is. */
+function growDirectory(path: string, bytes: number): void {
+  const view = new DataView(new Uint8Array(readFileSync(path)).buffer);
+  let at = view.getUint32(100);
+  while (view.getUint32(at) !== EXTENSION_BITMAPS)
+    at += 8 + Math.ceil(view.getUint32(at + 4) / 8) * 8;
+  const size = view.getUint32(at + 8 + 12) + bytes;
+  poke(path, at + 8 + 15, size);
+}
 
 testQemu("a read-only image refuses every change and its file stays as it is", () => {
   const path = create();
