@@ -117,7 +117,8 @@ export function askedFeatures(values: OptionValues, splitQueues: boolean): Asked
 
 /** What the driver answers with EINVAL on an ordinary user's device, or silently takes away. */
 function refuseForOrdinaryUsers(mode: AskedFeatures["mode"], values: OptionValues): void {
-  const recovery = Object.keys(RECOVERY_OPTIONS).find((name) => values[name] === true);
+  const needing = [...Object.keys(RECOVERY_OPTIONS), "supervise", "or-recover"];
+  const recovery = needing.find((name) => values[name] === true);
   if (recovery !== undefined) {
     const why = "the driver keeps no ordinary user's device without its server";
     throw new UsageError(`--unprivileged and ${spelled(recovery)} exclude each other: ${why}`);

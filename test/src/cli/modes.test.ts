@@ -99,6 +99,11 @@ test.each([
   expect(zeroCopyMin(parseOptions(line.split(" "), MODE_OPTIONS))).toBe(bytes);
 });
 
+test.each(["supervise", "or-recover"])("--unprivileged does not go with '--%s'", (name) => {
+  const values = { unprivileged: true, [name]: true };
+  expect(() => askedFeatures(values, false)).toThrow(`--unprivileged and --${name} exclude`);
+});
+
 test.each(["", "--mode copy", "-g", "-b", "-r 0"])("--unprivileged goes with '%s'", (line) => {
   expect(asked(`--unprivileged ${line}`.trim()).unprivileged).toBe(true);
 });
