@@ -5,9 +5,10 @@ import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
 import { DAEMON_VERB, END_VERB } from "./control/launch.ts";
-import type { Host, ServePlan } from "./control/daemon.ts";
+import type { DaemonPlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
 import type { Log } from "./control/log.ts";
+import type { Host } from "./control/server.ts";
 import { startThread } from "./control/threads.ts";
 import { tellSize } from "./queue/message.ts";
 import { reportOf } from "./control/report.ts";
@@ -21,6 +22,9 @@ const WORKER = Bun.isStandaloneExecutable
 const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
   add: async (argv) => (await import("./cli/add.ts")).addCommand(targets, argv),
   del: async () => (await import("./cli/del.ts")).delCommand,
+  stop: async () => (await import("./cli/stop.ts")).stopCommand,
+  recover: async () => (await import("./cli/recover.ts")).recoverCommand(targets),
+  upgrade: async () => (await import("./cli/recover.ts")).upgradeCommand(targets),
   list: async () => (await import("./cli/list.ts")).listCommand,
   resize: async () => (await import("./cli/resize.ts")).resizeCommand,
   set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
@@ -78,7 +82,7 @@ function versionLine(): string {
 }
 
 async function runDaemonVerb(argv: string[]): Promise<void> {
-  const hostFor = async (plan: ServePlan, log: Log): Promise<Host> => ({
+  const hostFor = async (plan: DaemonPlan, log: Log): Promise<Host> => ({
     target: await targets[plan.target]!(),
     log,
     startThread: (thread) =>

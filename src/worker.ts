@@ -38,6 +38,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
     runnable,
     allocate,
     secret: plan.secret,
+    recovering: plan.recovering,
     log: (line) => trickle.say(line),
   });
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));

@@ -8,7 +8,7 @@ import { constants } from "node:os";
 import { resolve } from "node:path";
 import { openBackingFile } from "../src/target/backing_file.ts";
 import { fileDisk, fileHandlers } from "../src/target/file_disk.ts";
-import { parseCount, parseSize, UsageError } from "../src/target/parse.ts";
+import { hasShape, parseCount, parseSize, UsageError } from "../src/target/parse.ts";
 import {
   type Coroutine,
   defineTarget,
@@ -123,6 +123,7 @@ export default defineTarget<FaultConfig>({
       faults: Object.fromEntries(given.map((name) => [name.replaceAll("-", "_"), values[name]])),
     } as FaultConfig;
   },
+  isConfig,
   open(config) {
     const { disk, close } = openBacking(config);
     return { disk: { ...disk, threads: 1, report: { ...disk.report, ...config.faults } }, close };
@@ -133,6 +134,31 @@ export default defineTarget<FaultConfig>({
     return new Faults(config, base, context.recovering === true);
   },
 });
+
+/** A member that is undefined does not survive JSON, and so may be missing. */
+function isConfig(value: unknown): boolean {
+  if (!hasShape(value, { size: "number", errno: "number", seed: "number" })) return false;
+  const { backing_file, delays, errorRate, errorSectors, errorOps, die, faults } =
+    value as Partial<FaultConfig>;
+  const range = errorSectors ?? [0, 0];
+  const points: readonly unknown[] = POINTS;
+  return (
+    (backing_file === undefined || hasShape(value, { backing_file: "path" })) &&
+    isObject(delays) &&
+    Object.values(delays).every(isNumber) &&
+    isNumber(errorRate) &&
+    Array.isArray(range) &&
+    range.every(isNumber) &&
+    Array.isArray(errorOps) &&
+    errorOps.every(isNumber) &&
+    (die === undefined || (isObject(die) && points.includes(die.point) && isNumber(die.count))) &&
+    isObject(faults) &&
+    Object.values(faults).every((text) => typeof text === "string")
+  );
+}
+
+const isNumber = (value: unknown): boolean => typeof value === "number";
+const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
 
 function parseBacking(values: OptionValues): Pick<FaultConfig, "backing_file" | "size"> {
   const file = values["file"];

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { openBackingFile } from "../src/target/backing_file.ts";
 import { fileDisk, fileHandlers } from "../src/target/file_disk.ts";
 import { backingSize, checkBackingSize, setBackingSize } from "../src/target/backing_size.ts";
-import { parseSectors, UsageError } from "../src/target/parse.ts";
+import { hasShape, parseSectors, UsageError } from "../src/target/parse.ts";
 import { defineTarget } from "../src/target/target.ts";
 
 interface LoopConfig {
@@ -43,6 +43,10 @@ export default defineTarget<LoopConfig>({
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,
     };
+  },
+  isConfig(value) {
+    const switches = { read_only: "boolean", buffered_io: "boolean" } as const;
+    return hasShape(value, { backing_file: "path", offset: "number", ...switches });
   },
   open(config) {
     const file = openBackingFile(config.backing_file, {

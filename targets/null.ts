@@ -1,6 +1,6 @@
 /** A disk that forgets what is written and reads zeros. */
 
-import { parseSize, UsageError } from "../src/target/parse.ts";
+import { hasShape, parseSize, UsageError } from "../src/target/parse.ts";
 import {
   defineTarget,
   type Disk,
@@ -39,6 +39,7 @@ export default defineTarget<NullConfig>({
     }
     return { size, fill: values["no-fill"] !== true };
   },
+  isConfig: (value) => hasShape(value, { size: "number", fill: "boolean" }),
   open(config) {
     const disk: Disk = {
       size: config.size,

@@ -3,9 +3,10 @@
 import { defineCommand } from "citty";
 import { refuseOffline } from "../control/affinity.ts";
 import { KernelChannel } from "../control/command.ts";
-import type { ServePlan } from "../control/daemon.ts";
+import type { DaemonPlan } from "../control/daemon.ts";
 import { become, launch } from "../control/launch.ts";
 import { LOG_LEVELS, type LogLevel } from "../control/log.ts";
+import type { ServePlan } from "../control/start.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
 import { parseCount, parseSize, UsageError } from "../target/parse.ts";
 import type { AnyTarget, OptionValues, TargetRegistry } from "../target/target.ts";
@@ -106,7 +107,7 @@ async function add(
   plan.secret = secret !== undefined;
   const json = values["json"] === true;
   if (values["foreground"] === true) become(plan, json, secret);
-  await announce(await launch(plan, secret), plan, json);
+  await announce(await launch(plan, { secret }), plan, json);
 }
 
 export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
@@ -143,7 +144,7 @@ function parseLevel(text: string): LogLevel {
 }
 
 /** Prints the new device, and what came out otherwise than asked. */
-export async function announce(id: number, plan: ServePlan, json: boolean): Promise<void> {
+export async function announce(id: number, plan: DaemonPlan, json: boolean): Promise<void> {
   const channel = new KernelChannel();
   let view: DeviceView;
   try {
@@ -151,11 +152,11 @@ export async function announce(id: number, plan: ServePlan, json: boolean): Prom
   } finally {
     channel.close();
   }
-  if (view.nr_hw_queues < plan.queues) {
+  if ("queues" in plan && view.nr_hw_queues < plan.queues) {
     const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;
     process.stderr.write(`ublk add: note: ${plan.queues} queues were asked for, ${got}\n`);
   }
-  if (plan.features.unprivileged) noteOrdinary(view);
+  if ("features" in plan && plan.features.unprivileged) noteOrdinary(view);
   print(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
 }
 

@@ -1,17 +1,18 @@
-/** The hidden verb: what `add` starts, or becomes with --foreground. */
+/** The hidden verb: what `add` and `recover` start, or become with --foreground. */
 
-import { type Host, serve, type ServePlan } from "../control/daemon.ts";
-import { answerFailed, answerLive, nameProcess } from "../control/launch.ts";
+import { type DaemonPlan, serve } from "../control/daemon.ts";
+import { answerFailed, answerLive, answerWaiting, nameProcess } from "../control/launch.ts";
 import { type Log, openLog } from "../control/log.ts";
 import { takeSecret } from "../control/secret.ts";
+import type { Host } from "../control/server.ts";
 import { announce } from "./add.ts";
 
 /** `argv`: the plan as JSON, then the flags of `become`. */
 export async function runDaemon(
   argv: readonly string[],
-  hostFor: (plan: ServePlan, log: Log) => Promise<Host>,
+  hostFor: (plan: DaemonPlan, log: Log) => Promise<Host>,
 ): Promise<void> {
-  const plan = JSON.parse(argv[0] ?? "") as ServePlan;
+  const plan = JSON.parse(argv[0] ?? "") as DaemonPlan;
   const foreground = argv.includes("--foreground");
   const log = openLog(plan.logLevel, foreground);
   const host = await hostFor(plan, log);
@@ -19,10 +20,16 @@ export async function runDaemon(
   nameProcess();
   let live = false;
   try {
-    await serve(plan, host, async (id) => {
-      live = true;
-      if (foreground) await announce(id, plan, argv.includes("--json"));
-      else answerLive(id);
+    await serve(plan, host, {
+      waiting: (line) => {
+        log.say("info", line);
+        if (!foreground) answerWaiting(line);
+      },
+      live: async (id) => {
+        live = true;
+        if (foreground) await announce(id, plan, argv.includes("--json"));
+        else answerLive(id);
+      },
     });
   } catch (error) {
     if (foreground && !live) throw error;

@@ -3,9 +3,15 @@
 import { defineCommand } from "citty";
 import { type Channel, KernelChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
-import { isDenied, removeDevice } from "../control/remove.ts";
+import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
+import type { OptionDef } from "../target/target.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
+
+export const SAFE_OPTION: OptionDef = {
+  type: "boolean",
+  description: "refuse while somebody has the block device open",
+};
 
 const OPTIONS: OptionTable = {
   number: ID_OPTION,
@@ -14,6 +20,8 @@ const OPTIONS: OptionTable = {
     alias: "a",
     description: "every ublk device that you may delete, whoever serves it",
   },
+  safe: SAFE_OPTION,
+  async: { type: "boolean", description: "wait neither for who has it open nor for its daemon" },
 };
 
 const PATIENCE_MS = 5000;
@@ -28,11 +36,12 @@ export const delCommand = defineCommand({
     if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
     const ids = number === undefined ? deviceIds() : [parseId(number)];
     if (ids.length === 0) return;
+    const how = { safe: values["safe"] === true, async: values["async"] === true };
     const channel = new KernelChannel();
     try {
       let denied = 0;
       for (const id of ids) {
-        await removeTelling(channel, id).catch((error: unknown) => {
+        await removeTelling(channel, id, how).catch((error: unknown) => {
           if (!all || !isDenied(error)) throw error;
           denied++;
         });
@@ -45,13 +54,13 @@ export const delCommand = defineCommand({
 });
 
 /** The driver waits for those who have the device open; after a while the user is told so. */
-async function removeTelling(channel: Channel, id: number): Promise<void> {
+async function removeTelling(channel: Channel, id: number, how: HowToEnd): Promise<void> {
   const timer = setTimeout(() => {
     const who = `${blockDevice(id)} is still open somewhere (a mounted file system?)`;
     process.stderr.write(`ublk del: waiting: ${who}\n`);
   }, PATIENCE_MS);
   try {
-    await removeDevice(channel, id);
+    await removeDevice(channel, id, how);
   } finally {
     clearTimeout(timer);
   }

@@ -60,6 +60,26 @@ export async function updateSize(channel: Channel, id: number, sectors: number):
   await execute(channel, { name: "UBLK_U_CMD_UPDATE_SIZE", id, data: sectors });
 }
 
+/** EBUSY while the last server's files are still in use, or where there is nothing to recover. */
+export async function startRecovery(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_START_USER_RECOVERY", id });
+}
+
+/** Returns when every queue has fetched and the block device goes on. */
+export async function endRecovery(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_END_USER_RECOVERY", id, data: process.pid });
+}
+
+/** From here on the device takes no IO, also when this fails. A timeout of 0 would be for ever. */
+export async function quiesceDevice(channel: Channel, id: number, ms: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_QUIESCE_DEV", id, data: ms });
+}
+
+/** As stopDevice, but EBUSY while somebody has the block device open (Linux 7.0). */
+export async function tryStopDevice(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_TRY_STOP_DEV", id });
+}
+
 export async function stopDevice(channel: Channel, id: number): Promise<void> {
   await execute(channel, { name: "UBLK_U_CMD_STOP_DEV", id });
 }
@@ -67,6 +87,11 @@ export async function stopDevice(channel: Channel, id: number): Promise<void> {
 /** Returns when nobody holds the device any more and its id is free. */
 export async function deleteDevice(channel: Channel, id: number): Promise<void> {
   await execute(channel, { name: "UBLK_U_CMD_DEL_DEV", id });
+}
+
+/** Returns at once: the id is free when the last one has let go. */
+export async function deleteDeviceAsync(channel: Channel, id: number): Promise<void> {
+  await execute(channel, { name: "UBLK_U_CMD_DEL_DEV_ASYNC", id });
 }
 
 /** An older driver, or one that cannot see the path we name, is asked the older way. */

@@ -9,7 +9,7 @@ import { closeSync, writeSync } from "node:fs";
 import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { isSystemRoot } from "./caller.ts";
-import type { ServePlan } from "./daemon.ts";
+import type { DaemonPlan } from "./daemon.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
 import { keepSecret, packSecret } from "./secret.ts";
 
@@ -17,11 +17,11 @@ import { keepSecret, packSecret } from "./secret.ts";
 export const DAEMON_VERB = "daemon";
 /** The hidden verb that ends a device on behalf of its own daemon. */
 export const END_VERB = "end";
-/** The daemon says its one word here. */
+/** The daemon says how it goes here, a line of JSON each. */
 const ANSWER_FD = 3;
 const STDERR_FD = 2;
 
-type Answer = { live: number } | { failed: ErrorFacts };
+type Answer = { waiting: string } | { live: number } | { failed: ErrorFacts };
 
 const ENVIRONMENT_KEPT = [
   "PATH",
@@ -37,8 +37,17 @@ const ENVIRONMENT_KEPT = [
 const SELF = "/proc/self/exe";
 const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
 
+/** Beside the plan: a passphrase, and who is told what takes long. */
+export interface LaunchOptions {
+  secret?: string | undefined;
+  waiting?: (line: string) => void;
+}
+
 /** Starts a daemon and answers the id of its device once the block device exists. */
-export async function launch(plan: ServePlan, secret?: string): Promise<number> {
+export async function launch(
+  plan: DaemonPlan,
+  { secret, waiting }: LaunchOptions = {},
+): Promise<number> {
   const secretFd = secret === undefined ? undefined : packSecret(secret);
   const env = daemonEnvironment(plan);
   const child = Bun.spawn([SELF, ...selfArguments(plan)], {
@@ -51,9 +60,11 @@ export async function launch(plan: ServePlan, secret?: string): Promise<number> 
   if (secretFd !== undefined) libc.close(secretFd);
   const fd = child.stdio[ANSWER_FD];
   if (typeof fd !== "number") throw new Error("the daemon's answer has no descriptor");
-  const text = await Bun.file(fd).text();
-  if (text !== "") {
-    const answer = JSON.parse(text) as Answer;
+  for await (const answer of answers(fd)) {
+    if ("waiting" in answer) {
+      waiting?.(answer.waiting);
+      continue;
+    }
     child.unref();
     if ("live" in answer) return answer.live;
     await child.exited; // nothing of a failed start is left when we say that it failed
@@ -66,8 +77,19 @@ export async function launch(plan: ServePlan, secret?: string): Promise<number> 
   throw new SysError({ op: "daemon", errno: EIO, reason });
 }
 
+async function* answers(fd: number): AsyncGenerator<Answer> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const bytes of Bun.file(fd).stream()) {
+    text += decoder.decode(bytes, { stream: true });
+    const lines = text.split("\n");
+    text = lines.pop()!;
+    for (const line of lines) yield JSON.parse(line) as Answer;
+  }
+}
+
 /** Becomes the daemon, in the foreground: same process id, same terminal. Never returns. */
-export function become(plan: ServePlan, json: boolean, secret?: string): never {
+export function become(plan: DaemonPlan, json: boolean, secret?: string): never {
   if (secret !== undefined) keepSecret(secret);
   const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
   if (json) argv.push("--json");
@@ -94,13 +116,13 @@ export async function startEnder(id: number): Promise<void> {
   throw new SysError({ op: "end", errno: EIO, reason: `ended with ${child.exitCode}` });
 }
 
-function selfArguments(plan: ServePlan): string[] {
+function selfArguments(plan: DaemonPlan): string[] {
   return [...SCRIPT, DAEMON_VERB, JSON.stringify(plan)];
 }
 
-function daemonEnvironment(plan: ServePlan): Record<string, string> {
+function daemonEnvironment(plan: DaemonPlan): Record<string, string> {
   // In a container the nodes of the device are mounted into the namespace of whoever adds it.
-  const stays = plan.features.unprivileged && !isSystemRoot();
+  const stays = "features" in plan && plan.features.unprivileged && !isSystemRoot();
   const own = !stays && enterOwnMountNamespace() ? { [OWN_NAMESPACE]: "1" } : {};
   return { ...keptEnvironment(), ...own };
 }
@@ -116,6 +138,7 @@ function keptEnvironment(): Record<string, string> {
 /** In the daemon: the block device exists; from here on nobody listens. */
 export function answerLive(id: number): void {
   answer({ live: id });
+  closeSync(ANSWER_FD);
   // By its number: asking process.stderr for it would make a copy that stays.
   const nowhere = libc.open("/dev/null", libc.O_RDWR);
   libc.dup2(nowhere, STDERR_FD);
@@ -125,11 +148,16 @@ export function answerLive(id: number): void {
 /** In the daemon: there will be no device, and nothing of it is left. */
 export function answerFailed(error: unknown): void {
   answer({ failed: errorFacts(error) });
+  closeSync(ANSWER_FD);
+}
+
+/** In the daemon: it goes on, but somebody has to be waited for. */
+export function answerWaiting(line: string): void {
+  answer({ waiting: line });
 }
 
 function answer(what: Answer): void {
-  writeSync(ANSWER_FD, JSON.stringify(what));
-  closeSync(ANSWER_FD);
+  writeSync(ANSWER_FD, `${JSON.stringify(what)}\n`);
 }
 
 /** Instead of the runtime's own, which after execve(2) is "exe". */

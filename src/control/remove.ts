@@ -3,25 +3,64 @@
 import { EACCES, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { Channel } from "./command.ts";
-import { deleteDevice, getDevInfo, stopDevice } from "./device.ts";
+import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
+import { openProcess } from "./process.ts";
+import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
 
 const DAEMON_END_MS = 30_000;
 
+export interface HowToEnd {
+  /** Refuse while somebody has the block device open. */
+  safe?: boolean;
+  /** Wait for nobody: neither for those who have the device open nor for its daemon. */
+  async?: boolean;
+}
+
 /** Returns when the device is gone and the process that served it too. */
-export async function removeDevice(channel: Channel, id: number): Promise<void> {
+export async function removeDevice(
+  channel: Channel,
+  id: number,
+  how: HowToEnd = {},
+): Promise<void> {
   const info = await getDevInfo(channel, id).catch((error: unknown) => {
     // A state file without a device is what a reloaded driver leaves.
     if (isGone(error)) removeState(id);
     throw error;
   });
-  const daemon = openProcess(info.ublksrv_pid);
-  await endDevice(channel, id);
+  if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
+  if (how.async) return removeAsync(channel, id);
+  await untilDaemonEnds(info.ublksrv_pid, "gone", () => endDevice(channel, id));
+}
+
+/** Stops a device and leaves it there, DEAD; returns when its daemon has ended. */
+export async function stopForGood(channel: Channel, id: number, how: HowToEnd = {}): Promise<void> {
+  const info = await getDevInfo(channel, id);
+  if (stateName(info) === "DEAD") return;
+  await untilDaemonEnds(info.ublksrv_pid, "stopped", () =>
+    how.safe ? safeStop(channel, id) : stopDevice(channel, id),
+  );
+}
+
+async function removeAsync(channel: Channel, id: number): Promise<void> {
+  await deleteDeviceAsync(channel, id).catch((error: unknown) => {
+    if (!isGone(error)) throw error;
+  });
+  removeState(id);
+}
+
+async function untilDaemonEnds(
+  pid: number,
+  state: string,
+  action: () => Promise<void>,
+): Promise<void> {
+  const daemon = openProcess(pid);
+  await action();
   if (daemon < 0) return;
   const ended = libc.pollIn(daemon, DAEMON_END_MS);
   libc.close(daemon);
   if (ended) return;
-  const hint = `the device is gone; look at the process: ps -fp ${info.ublksrv_pid}`;
+  const hint = `the device is ${state}; look at the process: ps -fp ${pid}`;
   throw new SysError({ op: "wait for daemon", errno: ETIMEDOUT, hint });
 }
 
@@ -44,14 +83,4 @@ export function isGone(error: unknown): boolean {
 /** It is somebody else's, and we are not root. */
 export function isDenied(error: unknown): boolean {
   return error instanceof SysError && (error.errno === EPERM || error.errno === EACCES);
-}
-
-/** -1 when there is no such process: nobody serves the device. */
-function openProcess(pid: number): number {
-  if (pid <= 0) return -1;
-  try {
-    return libc.pidfdOpen(pid);
-  } catch {
-    return -1;
-  }
 }

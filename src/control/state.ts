@@ -9,6 +9,7 @@
 import {
   constants,
   closeSync,
+  existsSync,
   fstatSync,
   openSync,
   readFileSync,
@@ -17,20 +18,34 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { SysError } from "../../ffi/errno.ts";
+import type { AskedLimits } from "./limits.ts";
+import type { LogLevel } from "./log.ts";
 import {
   checkDirectory,
   directoryIfAny,
   ensureDirectory,
   stateDirectory,
 } from "./state_directory.ts";
+import { whyNoState } from "./state_shape.ts";
 
 const SCHEMA = 1;
+/** Ten times what the most queues would make. */
+const SIZE_MAX = 1 << 20;
 
 export interface DeviceState {
   schema: typeof SCHEMA;
   dev_id: number;
   /** Target name and its configuration: enough to open the same disk again. */
   target: { name: string; config: unknown };
+  /** How the threads go about it; all else the driver knows. */
+  serving: {
+    zeroCopyMin: number;
+    pollUs: number;
+    threads: number;
+    limits: AskedLimits;
+    logLevel: LogLevel;
+  };
   /** What the target says of its disk, for `list`. */
   report: Record<string, string | number | boolean>;
   /** The threads that serve the queues, by queue id. */
@@ -76,30 +91,76 @@ export function removeState(id: number, dir = directoryIfAny()): void {
 /** A descriptor of a file that only we could have written; undefined when there is none. */
 export function openFile(id: number, kind: Kind, dir = directoryIfAny()): number | undefined {
   if (dir === undefined) return undefined;
-  let fd: number;
   try {
-    checkDirectory(dir);
-    fd = openSync(pathOf(dir, id, kind), constants.O_RDONLY | constants.O_NOFOLLOW);
+    return openTrusted(pathOf(dir, id, kind), dir);
   } catch {
     return undefined;
   }
-  if (fstatSync(fd).isFile() && fstatSync(fd).uid === process.geteuid?.()) return fd;
-  closeSync(fd);
-  return undefined;
 }
 
 /** Undefined when there is no file for the device, or none that we may believe. */
 export function readState(id: number, dir = directoryIfAny()): DeviceState | undefined {
-  const fd = openFile(id, "json", dir);
-  if (fd === undefined) return undefined;
+  if (dir === undefined) return undefined;
   try {
-    const state: unknown = JSON.parse(readFileSync(fd, "utf8"));
-    return isState(state) && state.dev_id === id ? state : undefined;
+    return loadState(id, dir);
   } catch {
     return undefined; // torn or foreign: as good as none
+  }
+}
+
+/** The state of the device; throws why there is none that we may believe. Follows no link. */
+export function loadState(id: number, dir = stateDirectory()): DeviceState {
+  const path = pathOf(dir, id, "json");
+  const fd = openTrusted(path, dir);
+  try {
+    const size = fstatSync(fd).size;
+    if (size > SIZE_MAX) throw unbelievable(path, `has ${size} bytes`);
+    const state = parse(readFileSync(fd, "utf8"));
+    const wrong = whyNoState(state, id, SCHEMA);
+    if (wrong !== undefined) throw unbelievable(path, wrong);
+    return state as DeviceState;
   } finally {
     closeSync(fd);
   }
+}
+
+/** Throws why the file is not one that only we could have written. */
+function openTrusted(path: string, dir: string): number {
+  if (!existsSync(dir)) throw unbelievable(path, "is not there");
+  checkDirectory(dir);
+  let fd: number;
+  try {
+    // O_NONBLOCK: a FIFO would keep us waiting.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    const known: Record<string, string> = { ENOENT: "is not there", ELOOP: "is a symbolic link" };
+    throw unbelievable(path, known[code] ?? `cannot be opened: ${code}`);
+  }
+  const whyNot = whyForeign(fd);
+  if (whyNot === undefined) return fd;
+  closeSync(fd);
+  throw unbelievable(path, whyNot);
+}
+
+function whyForeign(fd: number): string | undefined {
+  const stats = fstatSync(fd);
+  if (!stats.isFile()) return "is no regular file";
+  if (stats.uid !== process.geteuid?.()) return `belongs to user ${stats.uid}`;
+  return (stats.mode & 0o022) === 0 ? undefined : "can be written to by others";
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function unbelievable(path: string, reason: string): SysError {
+  const hint = "without it nobody knows what the device is kept in: ublk del gives it up";
+  return new SysError({ op: "state file", errno: 0, subject: path, reason, hint });
 }
 
 /** All devices that have a file, whether or not the kernel still knows them. */
@@ -113,18 +174,4 @@ export function readAllStates(dir = directoryIfAny()): DeviceState[] {
   }
   const ids = names.map((name) => /^(\d+)\.json$/.exec(name)?.[1]).filter((id) => id !== undefined);
   return ids.map((id) => readState(Number(id), dir)).filter((state) => state !== undefined);
-}
-
-function isState(value: unknown): value is DeviceState {
-  if (typeof value !== "object" || value === null) return false;
-  const state = value as Partial<DeviceState>;
-  return (
-    state.schema === SCHEMA &&
-    typeof state.dev_id === "number" &&
-    typeof state.target?.name === "string" &&
-    typeof state.report === "object" &&
-    state.report !== null &&
-    Array.isArray(state.tids) &&
-    Array.isArray(state.affinity)
-  );
 }

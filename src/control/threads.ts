@@ -27,6 +27,8 @@ export interface ThreadPlan {
   config: unknown;
   /** What was typed at the terminal; in no file and in no command line. */
   secret?: string | undefined;
+  /** The device is taken over from a server that is gone. */
+  recovering: boolean;
   disk: Disk;
   cpus: Uint8Array;
   /** Where its counters are mapped; target/counters.ts says what is in them. */

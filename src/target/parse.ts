@@ -58,3 +58,17 @@ export function parseCpuSet(option: string, text: string): number[] {
   }
   return [...cpus].toSorted((a, b) => a - b);
 }
+
+type Shape = Record<string, "string" | "number" | "boolean" | "path" | "path or none">;
+
+/** Whether `value` is an object with these fields, numbers being counts and paths absolute. */
+export function hasShape(value: unknown, shape: Shape): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return Object.entries(shape).every(([name, kind]) => {
+    const field = (value as Record<string, unknown>)[name];
+    if (kind === "number") return Number.isSafeInteger(field) && (field as number) >= 0;
+    if (kind === "path") return typeof field === "string" && field.startsWith("/");
+    if (kind === "path or none") return field === "" || hasShape(value, { [name]: "path" });
+    return typeof field === kind;
+  });
+}

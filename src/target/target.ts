@@ -247,6 +247,8 @@ export interface TargetDef<Config> {
   options: Record<string, OptionDef>;
   /** Options to plain JSON with absolute paths: this is what is saved. No IO. */
   configure(values: OptionValues): Config;
+  /** Whether a configuration that was saved is whole; see `hasShape`. */
+  isConfig(value: unknown): boolean;
   /** What has to be asked at the terminal before `open`; undefined for nothing. Throws nothing. */
   question?(config: Config): string | undefined;
   /** Opens, locks and inspects, in the main thread. Throws SysError. `secret`: the answer. */

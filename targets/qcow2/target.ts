@@ -9,7 +9,7 @@ import {
   openPlainFile,
 } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
-import { parseSize, UsageError } from "../../src/target/parse.ts";
+import { hasShape, parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
@@ -81,6 +81,11 @@ export default defineTarget<Qcow2Config>({
       cache_size: Math.ceil(size / PAGE) * PAGE,
       key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
     };
+  },
+  isConfig(value) {
+    const paths = { backing_file: "path", key_file: "path or none" } as const;
+    const switches = { read_only: "boolean", buffered_io: "boolean" } as const;
+    return hasShape(value, { ...paths, ...switches, cache_size: "number" });
   },
   question(config) {
     if (config.key_file !== "" || !isEncrypted(config.backing_file)) return undefined;

@@ -28,6 +28,7 @@ beforeEach(() => {
 const STATE = {
   dev_id: 7,
   target: { name: "loop", config: { backing_file: "/disk", offset: 0 } },
+  serving: { zeroCopyMin: 65536, pollUs: 0, threads: 0, limits: {}, logLevel: "info" as const },
   report: { name: "loop", dev_size: 4096, backing_file: "/disk", direct_io: true },
   tids: [100, 101],
   affinity: [],

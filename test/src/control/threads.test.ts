@@ -64,6 +64,7 @@ const PLAN: ThreadPlan = {
   name: "ublk0q0",
   target: "null",
   config: "",
+  recovering: false,
   disk: diskOf(),
   cpus: new Uint8Array([1]),
   countersAddress: 0,

@@ -1,0 +1,119 @@
+/** `ublk recover` and `ublk upgrade`: another server for a device that lives on. */
+
+import { type CommandDef, defineCommand } from "citty";
+import { KernelChannel } from "../control/command.ts";
+import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
+import { recoveryOf } from "../control/features.ts";
+import { become, launch } from "../control/launch.ts";
+import { isServing } from "../control/process.ts";
+import { planRecovery, type RecoverPlan } from "../control/recover.ts";
+import { UsageError } from "../target/parse.ts";
+import type { OptionValues, TargetRegistry } from "../target/target.ts";
+import { announce } from "./add.ts";
+import { askSecret } from "./ask_secret.ts";
+import {
+  cittyArgs,
+  ID_OPTION,
+  JSON_OPTION,
+  type OptionTable,
+  parseId,
+  parseOptions,
+} from "./options.ts";
+
+type How = RecoverPlan["how"];
+
+const RECOVER_OPTIONS: OptionTable = {
+  number: ID_OPTION,
+  all: { type: "boolean", alias: "a", description: "every device that has lost its server" },
+  foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
+  json: JSON_OPTION,
+};
+
+const UPGRADE_OPTIONS: OptionTable = {
+  number: ID_OPTION,
+  all: { type: "boolean", alias: "a", description: "every device that can be upgraded" },
+  json: JSON_OPTION,
+};
+
+export function recoverCommand(targets: TargetRegistry): CommandDef {
+  return defineCommand({
+    meta: { name: "recover", description: "serve a device that has lost its server" },
+    args: cittyArgs(RECOVER_OPTIONS),
+    run: ({ rawArgs }) => takeOver("recover", parseOptions(rawArgs, RECOVER_OPTIONS), targets),
+  });
+}
+
+export function upgradeCommand(targets: TargetRegistry): CommandDef {
+  return defineCommand({
+    meta: { name: "upgrade", description: "replace the server of a live device by this program" },
+    args: cittyArgs(UPGRADE_OPTIONS),
+    run: ({ rawArgs }) => takeOver("upgrade", parseOptions(rawArgs, UPGRADE_OPTIONS), targets),
+  });
+}
+
+async function takeOver(how: How, values: OptionValues, targets: TargetRegistry): Promise<void> {
+  const number = values["number"] as string | undefined;
+  const all = values["all"] === true;
+  if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
+  const json = values["json"] === true;
+  if (number !== undefined) {
+    const { plan, secret } = await checkedPlan(parseId(number), how, targets);
+    if (values["foreground"] === true) become(plan, json, secret);
+    return launchTelling({ plan, secret }, json);
+  }
+  if (values["foreground"] === true) throw new UsageError("--foreground serves one device: -n ID");
+  await each(await candidates(how), how, async (id) => {
+    await launchTelling(await checkedPlan(id, how, targets), json);
+  });
+}
+
+interface Checked {
+  plan: RecoverPlan;
+  secret: string | undefined;
+}
+
+async function checkedPlan(id: number, how: How, targets: TargetRegistry): Promise<Checked> {
+  const channel = new KernelChannel();
+  try {
+    const plan = await planRecovery(channel, id, how, targets);
+    const target = await targets[plan.target]!();
+    const question = target.question?.(plan.config);
+    const secret = question === undefined ? undefined : askSecret(question);
+    return { plan: { ...plan, secret: secret !== undefined }, secret };
+  } finally {
+    channel.close();
+  }
+}
+
+async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<void> {
+  const waiting = (line: string): void => void process.stderr.write(`ublk ${plan.how}: ${line}\n`);
+  await announce(await launch(plan, { secret, waiting }), plan, json);
+}
+
+/** Those that it is about; for the others there is nothing to do. */
+async function candidates(how: How): Promise<number[]> {
+  const channel = new KernelChannel();
+  const found: number[] = [];
+  for (const id of deviceIds()) {
+    const info = await getDevInfo(channel, id).catch(() => undefined); // deleted while we looked
+    if (info === undefined || recoveryOf(info.flags) === "none") continue;
+    const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
+    const lost = stateName(info) !== "DEAD" && !live;
+    if (how === "recover" ? lost : live) found.push(id);
+  }
+  channel.close();
+  return found;
+}
+
+/** One that fails does not keep the others waiting. */
+async function each(ids: number[], how: How, action: (id: number) => Promise<void>): Promise<void> {
+  for (const id of ids) {
+    try {
+      await action(id);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      process.stderr.write(`ublk ${how}: ${error.message}\n`);
+      process.exitCode = 1;
+    }
+  }
+}

@@ -1,0 +1,26 @@
+/** `ublk stop`: the block device and its server end; the device's number stays taken. */
+
+import { defineCommand } from "citty";
+import { KernelChannel } from "../control/command.ts";
+import { stopForGood } from "../control/remove.ts";
+import { UsageError } from "../target/parse.ts";
+import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
+import { SAFE_OPTION } from "./del.ts";
+
+const OPTIONS: OptionTable = { number: ID_OPTION, safe: SAFE_OPTION };
+
+export const stopCommand = defineCommand({
+  meta: { name: "stop", description: "stop a device: it stays there, DEAD, until del" },
+  args: cittyArgs(OPTIONS),
+  async run({ rawArgs }) {
+    const values = parseOptions(rawArgs, OPTIONS);
+    const number = values["number"] as string | undefined;
+    if (number === undefined) throw new UsageError("say which device: -n ID");
+    const channel = new KernelChannel();
+    try {
+      await stopForGood(channel, parseId(number), { safe: values["safe"] === true });
+    } finally {
+      channel.close();
+    }
+  },
+});

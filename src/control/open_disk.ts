@@ -1,0 +1,28 @@
+/** Opens what a device is kept in, and says who has it when somebody else has. */
+
+import { EAGAIN, SysError } from "../../ffi/errno.ts";
+import type { OpenDisk } from "../target/target.ts";
+import type { Host } from "./server.ts";
+import { readAllStates } from "./state.ts";
+
+/** `ownId`: the device whose dead server may still hold the lock; -1 for none. */
+export function openDisk(
+  plan: { config: unknown },
+  { target, secret }: Host,
+  ownId = -1,
+): OpenDisk {
+  try {
+    return target.open(plan.config, secret);
+  } catch (error) {
+    if (!isLocked(error)) throw error;
+    const holder = readAllStates().find((state) => state.report["backing_file"] === error.subject);
+    if (holder === undefined || holder.dev_id === ownId) throw error;
+    const reason = `is served already, as device ${holder.dev_id}`;
+    const hint = `ublk del -n ${holder.dev_id} ends that`;
+    throw new SysError({ ...error.facts(), errno: 0, reason, hint });
+  }
+}
+
+export function isLocked(error: unknown): error is SysError {
+  return error instanceof SysError && error.op === "lock" && error.errno === EAGAIN;
+}

@@ -1,0 +1,48 @@
+/** Processes that serve devices: whether one still runs, and waiting for its end. */
+
+import { readFileSync } from "node:fs";
+import * as libc from "../../ffi/libc.ts";
+
+/** A descriptor of the process, readable once it has ended; -1 when there is no such process. */
+export function openProcess(pid: number): number {
+  if (pid <= 0) return -1;
+  try {
+    return libc.pidfdOpen(pid);
+  } catch {
+    return -1;
+  }
+}
+
+/** Waits for the end of a process, also of one that is not a child. */
+export function endsWithin(pid: number, ms: number): boolean {
+  const fd = openProcess(pid);
+  if (fd < 0) return true;
+  try {
+    return libc.pollIn(fd, ms);
+  } finally {
+    libc.close(fd);
+  }
+}
+
+/** PF_EXITING of include/linux/sched.h */
+const PF_EXITING = 4;
+const SIGKILL_BIT = 1n << 8n;
+/** Behind the name, which stands in brackets and may hold anything, come the state and 6 others. */
+const STAT_STATE = 0;
+const STAT_FLAGS = 6;
+
+/** Whether it will go on serving: it is there, and neither dead nor killed. */
+export function isServing(pid: number): boolean {
+  if (pid <= 0) return false;
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const state = fields[STAT_STATE] ?? "X";
+    if ("ZXx".includes(state) || (Number(fields[STAT_FLAGS]) & PF_EXITING) !== 0) return false;
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const pending = [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)/gm)];
+    return !pending.some(([, bits]) => (BigInt(`0x${bits}`) & SIGKILL_BIT) !== 0n);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,85 @@
+/** Ends the server of a device without ending the device, so that another can take over. */
+
+import { EBUSY, EINTR, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import type { DevInfo } from "../../ffi/ublk_cmd.ts";
+import type { Channel } from "./command.ts";
+import { getDevInfo, quiesceDevice, stateName } from "./device.ts";
+import { has, recoveryOf } from "./features.ts";
+import { endsWithin, isServing } from "./process.ts";
+
+type Way = "quiesce" | "kill";
+
+/**
+ * QUIESCE_DEV where it keeps its promise; otherwise, where in-flight IO is issued again, the
+ * death of the server, which nobody above notices either.
+ *
+ * On a batch device QUIESCE_DEV makes new IO fail instead of wait (ublk_batch_cancel_queue in
+ * ublk_drv.c of 7.2 sets force_abort).
+ */
+function wayOf({ flags }: DevInfo): Way | undefined {
+  if (has(flags, "UBLK_F_QUIESCE") && !has(flags, "UBLK_F_BATCH_IO")) return "quiesce";
+  return recoveryOf(flags) === "reissue" ? "kill" : undefined;
+}
+
+/** Throws why the device cannot be handed over. */
+export function refuseUpgrade(info: DevInfo): void {
+  if (wayOf(info) !== undefined) return;
+  const batch = has(info.flags, "UBLK_F_BATCH_IO");
+  throw new SysError({
+    op: "upgrade",
+    errno: EOPNOTSUPP,
+    subject: `device ${info.dev_id}`,
+    reason: batch
+      ? "QUIESCE_DEV makes the IO of batch devices fail"
+      : "was made without UBLK_F_QUIESCE (Linux 6.16)",
+    hint: "a device made with -i can be upgraded all the same",
+  });
+}
+
+/** For one QUIESCE_DEV, in milliseconds; it holds the device's mutex. */
+const QUIESCE_MS = 2000;
+/** A server all of whose tags were busy has not heard of it: it is told again. */
+const HEAR_MS = 200;
+const PATIENCE_MS = 20_000;
+
+/**
+ * Returns when the server is gone. Once QUIESCE_DEV was sent the device takes no IO, whatever the
+ * answer was, so there is no way back: a server that does not leave is ended.
+ */
+export async function sendHome(
+  channel: Channel,
+  id: number,
+  say: (line: string) => void,
+  patience = PATIENCE_MS,
+): Promise<void> {
+  const info = await getDevInfo(channel, id);
+  const pid = info.ublksrv_pid;
+  if (stateName(info) !== "LIVE" || !isServing(pid)) return;
+  refuseUpgrade(info);
+  if (wayOf(info) === "quiesce" && (await quiesce(channel, id, pid, patience))) return;
+  if (wayOf(info) === "quiesce") say(`process ${pid} does not leave: it is killed`);
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it has just ended
+  }
+}
+
+async function quiesce(
+  channel: Channel,
+  id: number,
+  pid: number,
+  patience: number,
+): Promise<boolean> {
+  const deadline = performance.now() + patience;
+  while (performance.now() < deadline) {
+    try {
+      await quiesceDevice(channel, id, QUIESCE_MS);
+    } catch (error) {
+      const again = error instanceof SysError && [EBUSY, EINTR].includes(error.errno);
+      if (!again) throw error;
+    }
+    if (endsWithin(pid, HEAR_MS)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,252 @@
+/** One device's server: its char device, the mapped iods, and the threads that serve them. */
+
+import { PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
+import { SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import {
+  type DevInfo,
+  IOD_SIZE,
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLKSRV_CMD_BUF_OFFSET,
+} from "../../ffi/ublk_cmd.ts";
+import type { AnyTarget, Disk } from "../target/target.ts";
+import { oneCpu } from "./affinity.ts";
+import { type Channel, KernelChannel } from "./command.ts";
+import * as device from "./device.ts";
+import { flagWords, has, modeOf } from "./features.ts";
+import { startEnder } from "./launch.ts";
+import type { AskedLimits } from "./limits.ts";
+import type { Log, LogLevel } from "./log.ts";
+import { blockDeviceUsable, openCharDevice } from "./nodes.ts";
+import { writeState } from "./state.ts";
+import { type Counters, makeCounters } from "./stats.ts";
+import {
+  dealQueues,
+  type MappedQueue,
+  type MappedQueueShares,
+  type Thread,
+  type ThreadPlan,
+} from "./threads.ts";
+
+/** How a device is served; plain data, and what the state file keeps for the next server. */
+export interface Service {
+  target: string;
+  config: unknown;
+  zeroCopyMin: number;
+  /** Microseconds to look for completions before sleeping. */
+  pollUs: number;
+  limits: AskedLimits;
+  /** CPU sets by queue id, instead of the driver's. */
+  affinity: (number[] | null)[];
+  /** 0: one a queue. */
+  threads: number;
+  logLevel: LogLevel;
+  /** Somebody typed a passphrase, which is handed over beside the plan. */
+  secret: boolean;
+}
+
+/** What only the process's entry can give: the targets and the Worker. */
+export interface Host {
+  target: AnyTarget;
+  log: Log;
+  secret?: string | undefined;
+  startThread(plan: ThreadPlan): Thread;
+}
+
+export class Server {
+  id = -1;
+  readonly channel: Channel = new KernelChannel();
+  readonly #service: Service;
+  readonly #host: Host;
+  readonly #disk: Disk;
+  #charFd = -1;
+  readonly #zeroFd = libc.open("/dev/zero", libc.O_RDONLY);
+  #iods: { address: number; length: number }[] = [];
+  #counters: Counters | undefined;
+  /** Those that serve its queues, once it is attached. */
+  threads: Thread[] = [];
+  /** For the log. */
+  #what = "";
+  #live = false;
+  #stopped = false;
+  #broken = false;
+  #ender: Promise<unknown> | undefined;
+
+  constructor(service: Service, host: Host, disk: Disk) {
+    this.#service = service;
+    this.#host = host;
+    this.#disk = disk;
+  }
+
+  /** The block device is there. From now on it is ended from outside of this process. */
+  get live(): boolean {
+    return this.#live;
+  }
+
+  /** Opens the char device, which one process at a time can have: EBUSY. */
+  async take(info: DevInfo): Promise<void> {
+    this.id = info.dev_id;
+    this.#host.log.name = `ublk${this.id}`;
+    this.#host.log.say("debug", `flags: ${flagWords(info.flags).join(" ")}`);
+    this.#charFd = await openCharDevice(this.id);
+  }
+
+  /** Resolves when each thread is about to fetch. */
+  async attach(info: DevInfo): Promise<void> {
+    const queues = await this.#mapQueues(info);
+    const shares = dealQueues(queues, this.#threadCount(info));
+    if (this.#stopped) refuseStopped();
+    const counters = (this.#counters = makeCounters(this.id, shares.length));
+    this.threads = shares.map((share, index) =>
+      this.#host.startThread({
+        ...this.#threadPlan(info, share, index),
+        countersAddress: counters.addresses[index]!,
+      }),
+    );
+    const tids = await Promise.all(this.threads.map((thread) => thread.ready));
+    const serving = (queueId: number): number =>
+      shares.findIndex((share) => share.queues.some((queue) => queue.queueId === queueId));
+    this.#remember(queues.map((queue) => tids[serving(queue.queueId)]!));
+    this.#host.log.say("debug", `threads: ${tids.join(" ")}`);
+    this.#what = this.#describe(info);
+  }
+
+  /** `begun`: START_DEV or END_USER_RECOVERY, under way. Resolves when there is a block device. */
+  async goLive(begun: Promise<void>): Promise<void> {
+    // A thread that ends now would leave the command waiting for its queue.
+    const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
+    await Promise.race([begun, death]);
+    await blockDeviceUsable(this.id);
+    this.#live = true;
+    this.#host.log.say("info", `live: ${this.#what}`);
+    if (this.#stopped) this.stop();
+  }
+
+  #describe(info: DevInfo): string {
+    const path = this.#disk.report["backing_file"];
+    const what = path === undefined ? this.#service.target : `${this.#service.target} ${path}`;
+    return `${what}, ${this.#disk.size} bytes, ${modeOf(info.flags)}, queues ${info.nr_hw_queues}`;
+  }
+
+  #remember(tids: number[]): void {
+    const { target: name, config, affinity } = this.#service;
+    const { zeroCopyMin, pollUs, threads, limits, logLevel } = this.#service;
+    writeState({
+      dev_id: this.id,
+      target: { name, config },
+      serving: { zeroCopyMin, pollUs, threads, limits, logLevel },
+      report: { name, dev_size: this.#disk.size, ...this.#disk.report },
+      tids,
+      affinity,
+    });
+  }
+
+  async #mapQueues(info: DevInfo): Promise<MappedQueue[]> {
+    const queues: MappedQueue[] = [];
+    const stride = roundUp(UBLK_MAX_QUEUE_DEPTH * IOD_SIZE, PAGE_SIZE);
+    const length = roundUp(info.queue_depth * IOD_SIZE, PAGE_SIZE);
+    for (let queueId = 0; queueId < info.nr_hw_queues; queueId++) {
+      const offset = UBLKSRV_CMD_BUF_OFFSET + queueId * stride;
+      const flags = libc.MAP_SHARED | libc.MAP_POPULATE;
+      const address = libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset);
+      this.#iods.push({ address, length });
+      const asked = this.#service.affinity[queueId];
+      const cpus = asked
+        ? device.cpuMask(asked)
+        : oneCpu(await device.getQueueAffinity(this.channel, this.id, queueId), this.id + queueId);
+      const depth = info.queue_depth;
+      queues.push({ queueId, depth, iodsAddress: address, iodsLength: length, cpus });
+    }
+    return queues;
+  }
+
+  #threadCount(info: DevInfo): number {
+    if (this.#disk.threads === 1) return 1;
+    return this.#service.threads === 0 ? info.nr_hw_queues : this.#service.threads;
+  }
+
+  #threadPlan(
+    info: DevInfo,
+    share: MappedQueueShares,
+    index: number,
+  ): Omit<ThreadPlan, "countersAddress"> {
+    const cpus = new Uint8Array(share.cpus[0]!.length);
+    for (const mask of share.cpus) mask.forEach((byte, at) => (cpus[at]! |= byte));
+    const { target, config, zeroCopyMin, pollUs } = this.#service;
+    return {
+      name: `ublk${this.id}q${index}`,
+      target,
+      config,
+      secret: this.#host.secret,
+      recovering: "how" in this.#service,
+      disk: this.#disk,
+      cpus,
+      shape: {
+        mode: modeOf(info.flags),
+        batch: has(info.flags, "UBLK_F_BATCH_IO"),
+        userCopy: has(info.flags, "UBLK_F_USER_COPY"),
+        zeroCopyMin,
+        maxIoBytes: info.max_io_buf_bytes,
+        pollUs,
+        queues: share.queues,
+        files: [this.#charFd, ...this.#disk.files, this.#zeroFd],
+      },
+    };
+  }
+
+  /** Ends the device; also from a signal handler. The threads notice, and `ended` resolves. */
+  stop(): void {
+    this.#stopped = true;
+    if (!this.#live) return;
+    // Without a helper process we are better than nobody.
+    this.#ender ??= startEnder(this.id).catch(() => device.stopDevice(this.channel, this.id));
+  }
+
+  /** Resolves when every thread has ended well. */
+  async ended(): Promise<void> {
+    try {
+      await Promise.all(this.threads.map((thread) => thread.ended));
+    } catch (error) {
+      this.#broken = true;
+      throw error;
+    }
+  }
+
+  /**
+   * Lets go of the device once its threads have ended; false when they have not. Then only our
+   * exit ends them: requests of a broken thread would keep STOP_DEV waiting inside of us, for
+   * ever, whereas a server that is gone makes the driver fail or keep them.
+   */
+  async cleanUp(): Promise<boolean> {
+    if (this.#broken) return false;
+    await Promise.allSettled(this.threads.map((thread) => thread.ended));
+    for (const { address, length } of this.#iods) libc.munmap(address, length);
+    this.#counters?.unmap();
+    if (this.#charFd >= 0) libc.close(this.#charFd);
+    // A START_DEV that still waits holds the device; it goes with its ring.
+    this.channel.close();
+    if (this.#ender !== undefined) await Promise.race([this.#ender, Bun.sleep(ENDER_WAIT_MS)]);
+    return true;
+  }
+
+  /** Ends the threads of a device that never went live. */
+  async stopThreads(): Promise<void> {
+    const ended = Promise.allSettled(this.threads.map((thread) => thread.ended));
+    const over = ended.then(() => true);
+    // Again and again: a thread may have fetched only after the driver had looked.
+    do await device.stopDevice(this.channel, this.id).catch(() => {});
+    while (!(await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])));
+  }
+
+  /** Leaves the threads as they are, for our exit to end. */
+  abandon(): void {
+    this.#broken = true;
+  }
+}
+
+const STOP_AGAIN_MS = 200;
+const ENDER_WAIT_MS = 5000;
+
+function refuseStopped(): never {
+  throw new SysError({ op: "start", errno: 0, reason: "was told to stop before it was ready" });
+}
