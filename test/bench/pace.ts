@@ -65,8 +65,10 @@ export function wholeSeconds(
 }
 
 export function roundSeconds(sections: Section[], seconds: Seconds): number {
-  const turns = sections.flatMap(({ contestants }) => contestants);
-  return turns.reduce((sum, one) => sum + turnSeconds(one, seconds), 0);
+  const turns = sections.flatMap(({ contestants, ramp = seconds.ramp }) =>
+    contestants.map((one) => turnSeconds(one, { ...seconds, ramp })),
+  );
+  return turns.reduce((sum, one) => sum + one, 0);
 }
 
 function turnSeconds({ family, workloads }: Contestant, { warm, ramp, run }: Seconds): number {

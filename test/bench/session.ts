@@ -61,7 +61,8 @@ export async function takeTurn(
     running = await start(vm, section, contestant);
     const warm = contestant.family === "ublk" ? seconds.warm : SHORT_WARM_SECONDS;
     await warmUp(vm, running, warm, section.image?.fresh ?? false);
-    for (const workload of workloads) cell(workload.id, await run(vm, running, workload, seconds));
+    const times = { ...seconds, ramp: section.ramp ?? seconds.ramp };
+    for (const workload of workloads) cell(workload.id, await run(vm, running, workload, times));
     const rss = await resident(vm, running);
     await running.stop();
     if (rss === undefined) return { cells, broken: false };
