@@ -103,11 +103,18 @@ async function add(
   const plan = makePlan(values, target);
   refuseOffline(plan.affinity);
   const question = target.question?.(plan.config);
-  const secret = question === undefined ? undefined : askSecret(question);
+  const secret = question === undefined ? undefined : typedSecret(question, plan);
   plan.secret = secret !== undefined;
   const json = values["json"] === true;
   if (values["foreground"] === true) become(plan, json, secret);
   await announce(await launch(plan, { secret }), plan, json);
+}
+
+/** It is kept nowhere, so whoever recovers the device would not have it. */
+function typedSecret(question: string, plan: ServePlan): string | undefined {
+  if (plan.features.recovery === "none") return askSecret(question);
+  const what = "recovery and a passphrase that is typed exclude each other: it is kept nowhere";
+  throw new UsageError(`${what}; --key-file takes it from a file`);
 }
 
 export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {

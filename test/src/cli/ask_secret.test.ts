@@ -45,11 +45,12 @@ test("a passphrase is asked for, not shown, and tried", async () => {
   const right = await atTerminal(image, "geheim\r");
   expect(right).not.toContain("geheim");
   expect(right).toContain("is marked as corrupt");
-  const piped = Bun.spawnSync([process.execPath, MAIN, "add", "-t", "qcow2", "-f", image], {
-    stdin: Buffer.from("geheim\n"),
-    stderr: "pipe",
-  });
-  expect(String(piped.stderr)).toContain("is encrypted with LUKS");
+  const piped = (...options: string[]): string => {
+    const words = [process.execPath, MAIN, "add", "-t", "qcow2", "-f", image, ...options];
+    return String(Bun.spawnSync(words, { stdin: Buffer.from("geheim\n") }).stderr);
+  };
+  expect(piped()).toContain("is encrypted with LUKS");
+  expect(piped("-r")).toContain("recovery and a passphrase that is typed exclude each other");
 });
 
 /** What a terminal shows of `ublk add` while somebody types. */
