@@ -113,8 +113,10 @@ async function add(
 /** It is kept nowhere, so whoever recovers the device would not have it. */
 function typedSecret(question: string, plan: ServePlan): string | undefined {
   if (plan.features.recovery === "none") return askSecret(question);
-  const what = "recovery and a passphrase that is typed exclude each other: it is kept nowhere";
-  throw new UsageError(`${what}; --key-file takes it from a file`);
+  throw new UsageError(
+    "recovery and a passphrase that is typed exclude each other: " +
+      "it is kept nowhere; --key-file takes it from a file",
+  );
 }
 
 export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
