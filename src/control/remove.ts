@@ -1,9 +1,10 @@
 /** Ends a device from outside its daemon: stop, wait, delete. */
 
-import { EACCES, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EACCES, EINVAL, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { Channel } from "./command.ts";
 import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
+import { has } from "./features.ts";
 import { openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
@@ -28,6 +29,7 @@ export async function removeDevice(
     if (isGone(error)) removeState(id);
     throw error;
   });
+  if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
   if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
   if (how.async) return removeAsync(channel, id);
   await untilDaemonEnds(info.ublksrv_pid, "gone", () => endDevice(channel, id));
@@ -40,6 +42,13 @@ export async function stopForGood(channel: Channel, id: number, how: HowToEnd = 
   await untilDaemonEnds(info.ublksrv_pid, "stopped", () =>
     how.safe ? safeStop(channel, id) : stopDevice(channel, id),
   );
+}
+
+/** The driver has forgotten the command where it judges by the path (ublk_drv.c up to 7.2). */
+function notAsync(id: number): SysError {
+  const subject = `device ${id}`;
+  const reason = "an ordinary user's device is deleted by the driver only while somebody waits";
+  return new SysError({ op: "--async", errno: EINVAL, subject, reason, hint: "leave it out" });
 }
 
 async function removeAsync(channel: Channel, id: number): Promise<void> {

@@ -36,7 +36,7 @@ const UNPRIVILEGED = 1n << 5n;
 const PRIVILEGED_DATA = 0x881n;
 /** USER_RECOVERY, USER_RECOVERY_REISSUE. */
 const RECOVERY = 0x18n;
-/** DEL_DEV_ASYNC is not among them. */
+/** DEL_DEV_ASYNC, should it come to the rest, is not one of them. */
 const PATH_KNOWS = new Set(Object.values(NR));
 
 export interface SimDevice {

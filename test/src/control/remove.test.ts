@@ -14,9 +14,11 @@ const ID = 1_000_001;
 const STOP = 0x07;
 const DEL = 0x05;
 
-async function served(pid: number): Promise<SimControl> {
+async function served(pid: number, user = false): Promise<SimControl> {
   const control = new SimControl();
-  const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536, flags: 0x40n };
+  control.root = !user;
+  const flags = user ? 0x60n : 0x40n;
+  const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536, flags };
   await device.addDevice(control, ID, wish);
   await device.setParams(control, ID, encodeParams(diskOf(), 65536, "copy"));
   await device.startDevice(control, ID);
@@ -44,6 +46,16 @@ test("a device that nobody serves is deleted all the same", async () => {
     await removeDevice(control, ID);
     expect(control.devices.size).toBe(0);
   }
+});
+
+test("an ordinary user's device is not deleted without waiting, and stays as it is", async () => {
+  const control = await served(-1, true);
+  const error: unknown = await removeDevice(control, ID, { async: true }).catch((e: unknown) => e);
+  expect((error as SysError).message).toContain("only while somebody waits");
+  expect(control.devices.size).toBe(1);
+  expect(control.log).not.toContain(STOP);
+  await removeDevice(control, ID);
+  expect(control.devices.size).toBe(0);
 });
 
 test("a device that its own daemon deletes meanwhile is no error", async () => {
