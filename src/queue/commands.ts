@@ -66,7 +66,10 @@ export abstract class Commands {
   abstract commit(io: QueueIo, result: number): void;
   /** Queues what has been gathered in a turn. False when a submission has to come first. */
   abstract flush(): boolean;
-  /** There are results of which a completion will tell that the driver has them, or a flush. */
+  /**
+   * There are results of which a completion will tell that the driver has them, or a flush; or
+   * requests that are ours and have not arrived.
+   */
   abstract holding(): boolean;
 
   /** The request that has arrived for this tag, out of its iod. */
@@ -124,6 +127,14 @@ export abstract class Commands {
 
 export class TagCommands extends Commands {
   #slot = 0;
+  /** By slot: a write whose data we have asked for. It is in our hands, and has not arrived yet. */
+  readonly #asked: Uint8Array;
+  #askedCount = 0;
+
+  constructor(ring: Ring, ios: readonly QueueIo[], iods: Iods) {
+    super(ring, ios, iods);
+    this.#asked = new Uint8Array(ios.length);
+  }
 
   begin(): void {
     const ios = this.ios;
@@ -135,8 +146,12 @@ export class TagCommands extends Commands {
 
   done(slot: number, res: number): number {
     this.#slot = slot;
+    this.#askedCount -= this.#asked[slot]!;
+    this.#asked[slot] = 0;
     if (res === UBLK_IO_RES_OK) return 1;
     if (res !== UBLK_IO_RES_NEED_GET_DATA) return res;
+    this.#asked[slot] = 1;
+    this.#askedCount++;
     const io = this.ios[slot]!;
     this.queue(io, UBLK_U_IO_NEED_GET_DATA, 0, 0);
     return 0;
@@ -156,6 +171,6 @@ export class TagCommands extends Commands {
   }
 
   holding(): boolean {
-    return false;
+    return this.#askedCount > 0;
   }
 }

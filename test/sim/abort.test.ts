@@ -11,7 +11,7 @@ import { KiB, World, type WorldOptions } from "./world.ts";
 const PATH = import.meta.path;
 const SIZE = 256 * KiB;
 
-function quiesceSometime(options: Pick<WorldOptions, "seed" | "attach">): void {
+function quiesceSometime(options: Pick<WorldOptions, "seed" | "attach" | "way">): void {
   const world = new World({ ...options, queues: 2, fileSize: SIZE });
   Object.assign(world.disk.faults, { short: 0.1, again: 0.1 });
   const mayFail = false;
@@ -30,10 +30,20 @@ function quiesceSometime(options: Pick<WorldOptions, "seed" | "attach">): void {
   expect(world.run()).toBe(0);
   expect(quiesced).toBe(true);
   expect(guest.finished()).toBe(false);
+  const held = world.driver.tags.filter(({ state }) => state === "server" || state === "asking");
+  expect(held.map(({ where }) => where)).toEqual([]);
 }
 
 story("a quiesced device: what is in our hands is finished, then we leave", PATH, (seed) => {
   quiesceSometime({ seed, attach: loopAt(0) });
+});
+
+story("a write whose data is on its way is finished too before we leave", PATH, (seed) => {
+  quiesceSometime({ seed, attach: loopAt(0), way: { mode: "get-data" } });
+});
+
+test("so it was where we left before the data came", () => {
+  quiesceSometime({ seed: 48, attach: loopAt(0), way: { mode: "get-data" } });
 });
 
 story("coroutines are finished too before we leave", PATH, (seed) => {
