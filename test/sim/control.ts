@@ -6,7 +6,7 @@
 
 import { type Pointer, toArrayBuffer } from "bun:ffi";
 import type { Channel } from "../../src/control/command.ts";
-import { EACCES, EEXIST, EINVAL, ENODEV, EOPNOTSUPP, EPERM } from "./errno.ts";
+import { EACCES, EBUSY, EEXIST, EINVAL, ENODEV, EOPNOTSUPP, EPERM } from "./errno.ts";
 import { refusalOf } from "./params.ts";
 
 const NR = {
@@ -20,7 +20,12 @@ const NR = {
   GET_PARAMS: 0x09,
   GET_DEV_INFO2: 0x12,
   GET_FEATURES: 0x13,
+  START_USER_RECOVERY: 0x10,
+  END_USER_RECOVERY: 0x11,
+  QUIESCE_DEV: 0x16,
+  TRY_STOP_DEV: 0x17,
 };
+const DEL_DEV_ASYNC = 0x14;
 const NO_QUEUE = 0xffff;
 const INFO_SIZE = 64;
 const PARAMS_MAX = 160;
@@ -28,6 +33,7 @@ const DEVT_AT = 60;
 const TYPE_DEVT = 1 << 2;
 export const DEAD = 0;
 export const LIVE = 1;
+export const QUIESCED = 2;
 /** COMP_IN_TASK, CMD_IOCTL_ENCODE, PER_IO_DAEMON, BUF_REG_OFF_DAEMON, SAFE_STOP_DEV. */
 const ALWAYS_ON = 0x26042n;
 
@@ -36,7 +42,9 @@ const UNPRIVILEGED = 1n << 5n;
 const PRIVILEGED_DATA = 0x881n;
 /** USER_RECOVERY, USER_RECOVERY_REISSUE. */
 const RECOVERY = 0x18n;
-/** DEL_DEV_ASYNC, should it come to the rest, is not one of them. */
+const USER_RECOVERY = 0x8n;
+const QUIESCE = 0x1000n;
+/** DEL_DEV_ASYNC is not among them. */
 const PATH_KNOWS = new Set(Object.values(NR));
 
 export interface SimDevice {
@@ -45,6 +53,10 @@ export interface SimDevice {
   state: number;
   /** Has been live once: it can only be deleted, or recovered. */
   used: boolean;
+  /** Files that keep the char device open: of a server, or of the rings of a dead one. */
+  open: boolean;
+  /** Somebody has the block device open. */
+  inUse: boolean;
 }
 
 /** struct ublksrv_ctrl_cmd, and the memory that it names. */
@@ -68,6 +80,8 @@ export class SimControl implements Channel {
   root = true;
   /** Whether it sees the char device at the path, and the sender may open it: 0 or -errno. */
   pathCheck: (path: string) => number = () => 0;
+  /** What QUIESCE_DEV answers, and what comes of it: 0 or -errno. */
+  quiesced: (device: SimDevice) => number = () => 0;
   closed = false;
 
   async send(cmdOp: number, cmd: Uint8Array<ArrayBuffer>): Promise<number> {
@@ -119,11 +133,31 @@ export class SimControl implements Channel {
         setState(device, DEAD, -1);
         return 0;
       case NR.DEL_DEV:
+      case DEL_DEV_ASYNC:
         this.devices.delete(header.id);
+        return 0;
+      case NR.START_USER_RECOVERY:
+        if (!hasFlag(device, USER_RECOVERY)) return -EINVAL;
+        return device.open || device.state < QUIESCED ? -EBUSY : 0;
+      case NR.END_USER_RECOVERY:
+        return endRecovery(device, header.data);
+      case NR.QUIESCE_DEV:
+        return this.#quiesce(device, header.data);
+      case NR.TRY_STOP_DEV:
+        if (device.state === DEAD) return -ENODEV;
+        if (device.inUse) return -EBUSY;
+        setState(device, DEAD, -1);
         return 0;
       default:
         return -EOPNOTSUPP;
     }
+  }
+
+  /** A timeout of 0 waits for ever, holding the device's mutex. */
+  #quiesce(device: SimDevice, timeoutMs: number): number {
+    if (!hasFlag(device, QUIESCE)) return -EOPNOTSUPP;
+    if (timeoutMs === 0) throw new Error("QUIESCE_DEV without a bound");
+    return device.state === DEAD ? -ENODEV : this.quiesced(device);
   }
 
   #features({ buffer }: Header): number {
@@ -149,7 +183,13 @@ export class SimControl implements Channel {
     let flags = (asked | ALWAYS_ON) & this.offered;
     flags &= ~(this.root ? UNPRIVILEGED : RECOVERY);
     info.setBigUint64(24, flags, true);
-    const device = { info, params: new Uint8Array(PARAMS_MAX), state: DEAD, used: false };
+    const device = {
+      info,
+      params: new Uint8Array(PARAMS_MAX),
+      state: DEAD,
+      used: false,
+      ...{ open: false, inUse: false },
+    };
     setState(device, DEAD, -1);
     this.devices.set(chosen, device);
     return answerInfo(device, buffer);
@@ -228,7 +268,7 @@ function start(device: SimDevice, pid: number): number {
   return 0;
 }
 
-function setState(device: SimDevice, state: number, pid: number): void {
+export function setState(device: SimDevice, state: number, pid: number): void {
   device.state = state;
   device.info.setUint16(4, state, true);
   device.info.setInt32(16, pid, true);
@@ -236,4 +276,14 @@ function setState(device: SimDevice, state: number, pid: number): void {
 
 function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+const hasFlag = (device: SimDevice, flag: bigint): boolean =>
+  (device.info.getBigUint64(24, true) & flag) !== 0n;
+
+function endRecovery(device: SimDevice, pid: number): number {
+  if (pid <= 0 || !hasFlag(device, USER_RECOVERY)) return -EINVAL;
+  if (device.state < QUIESCED) return -EBUSY;
+  setState(device, LIVE, pid);
+  return 0;
 }

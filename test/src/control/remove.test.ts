@@ -5,9 +5,9 @@ import { constants } from "node:os";
 import { SysError } from "../../../ffi/errno.ts";
 import * as device from "../../../src/control/device.ts";
 import { encodeParams } from "../../../src/control/params.ts";
-import { isGone, removeDevice } from "../../../src/control/remove.ts";
+import { isGone, removeDevice, stopForGood } from "../../../src/control/remove.ts";
 import { diskOf } from "../../disks.ts";
-import { SimControl } from "../../sim/control.ts";
+import { DEAD, LIVE, SimControl } from "../../sim/control.ts";
 
 const { ENODEV, EBUSY } = constants.errno;
 const ID = 1_000_001;
@@ -78,4 +78,41 @@ test("only ENODEV means gone", () => {
   expect(isGone(new SysError({ op: "x", errno: ENODEV }))).toBe(true);
   expect(isGone(new SysError({ op: "x", errno: EBUSY }))).toBe(false);
   expect(isGone(new Error("ENODEV"))).toBe(false);
+});
+
+const TRY_STOP = 0x17;
+const DEL_ASYNC = 0x14;
+
+test("a device that is stopped stays, and stopping it again is no error", async () => {
+  const control = await served(-1);
+  await stopForGood(control, ID);
+  expect(control.devices.get(ID)?.state).toBe(DEAD);
+  await stopForGood(control, ID, { safe: true });
+  expect(control.log.filter((nr) => nr === STOP || nr === TRY_STOP)).toEqual([STOP]);
+});
+
+test("with --safe a device in use is left alone, by stop and by del", async () => {
+  const control = await served(-1);
+  const sim = control.devices.get(ID)!;
+  sim.inUse = true;
+  for (const end of [removeDevice, stopForGood]) {
+    const error = (await end(control, ID, { safe: true }).catch((e: unknown) => e)) as SysError;
+    expect(error.errno).toBe(EBUSY);
+    expect(error.message).toContain("is in use: it is open");
+    expect(error.hint).toContain("without --safe");
+    expect(sim.state).toBe(LIVE);
+  }
+  sim.inUse = false;
+  await removeDevice(control, ID, { safe: true });
+  expect(control.log).toContain(TRY_STOP);
+  expect(control.devices.size).toBe(0);
+});
+
+test("with --async nobody is waited for", async () => {
+  const daemon = Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+  const control = await served(daemon.pid);
+  await removeDevice(control, ID, { async: true });
+  expect(control.log.at(-1)).toBe(DEL_ASYNC);
+  expect(control.log).not.toContain(DEL);
+  daemon.kill("SIGKILL");
 });

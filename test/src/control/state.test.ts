@@ -8,13 +8,20 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { SysError } from "../../../ffi/errno.ts";
-import { readAllStates, readState, removeState, writeState } from "../../../src/control/state.ts";
+import {
+  loadState,
+  readAllStates,
+  readState,
+  removeState,
+  writeState,
+} from "../../../src/control/state.ts";
 import { tempFolder, thrown } from "../../temp.ts";
 
 const path = tempFolder();
@@ -158,5 +165,49 @@ describe("a folder that others can write to is neither believed nor written to",
     mkdirSync(dir, { mode: 0o700 });
     chownSync(dir, 1, 1);
     expect(thrown(() => writeState(STATE, dir))).toBeInstanceOf(SysError);
+  });
+});
+
+describe("why a state file is not believed is said", () => {
+  const spoiled = (change: object): string => JSON.stringify({ schema: 1, ...STATE, ...change });
+  const serving = STATE.serving;
+  const why = (): string => (thrown(() => loadState(7, dir)) as SysError).message;
+
+  test.each([
+    ["torn", '{ "schema": 1,', "is no JSON object"],
+    ["a list", "[]", "is no JSON object"],
+    ["another schema", spoiled({ schema: 9 }), "has schema 9, not 1"],
+    ["another device", spoiled({ dev_id: 8 }), "speaks of device 8"],
+    ["no target", spoiled({ target: 1 }), 'has no sound "target"'],
+    ["no configuration", spoiled({ target: { name: "x", config: 1 } }), 'no sound "target"'],
+    ["a nested report", spoiled({ report: { a: {} } }), 'no sound "report"'],
+    ["threads that are none", spoiled({ tids: [1, "2"] }), 'no sound "tids"'],
+    ["negative CPUs", spoiled({ affinity: [[-1]] }), 'no sound "affinity"'],
+    ["no service", spoiled({ serving: null }), 'no sound "serving"'],
+    ["half a thread", spoiled({ serving: { ...serving, threads: 0.5 } }), 'no sound "serving"'],
+    ["a limit of text", spoiled({ serving: { ...serving, limits: { logicalBlock: "x" } } }), "no"],
+    ["a strange level", spoiled({ serving: { ...serving, logLevel: "loud" } }), "no sound"],
+  ])("%s", (_, text, reason) => {
+    write(text);
+    expect(why()).toContain(reason);
+    expect(why()).toStartWith(`state file ${file(7)}: `);
+  });
+
+  test("one that others may write, one that is a link, a pipe, or not there", () => {
+    writeState(STATE, dir);
+    chmodSync(file(7), 0o620);
+    expect(why()).toContain("can be written to by others");
+    renameSync(file(7), path(`linked-${count}`));
+    symlinkSync(path(`linked-${count}`), file(7));
+    expect(why()).toContain("is a symbolic link");
+    rmSync(file(7));
+    expect(why()).toContain("is not there");
+    Bun.spawnSync(["mkfifo", file(7)]);
+    expect(why()).toContain("is no regular file");
+  });
+
+  test("one that is too large to be ours", () => {
+    write(" ".repeat((1 << 20) + 1));
+    expect(why()).toContain("bytes");
   });
 });

@@ -1,0 +1,33 @@
+/** src/control/process.ts: who goes on serving, and who does not. */
+
+import { expect, test } from "bun:test";
+import { endsWithin, isServing, openProcess } from "../../../src/control/process.ts";
+
+const child = () => Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+
+test("a process that runs serves; one that was killed does not, from the signal on", async () => {
+  const one = child();
+  expect(isServing(one.pid)).toBe(true);
+  expect(endsWithin(one.pid, 1)).toBe(false);
+  one.kill("SIGKILL");
+  expect(isServing(one.pid)).toBe(false);
+  expect(endsWithin(one.pid, 5000)).toBe(true);
+  await one.exited;
+  expect(isServing(one.pid)).toBe(false);
+});
+
+test("one that is stopped serves, as far as the driver knows", async () => {
+  const one = child();
+  one.kill("SIGSTOP");
+  await Bun.sleep(50);
+  expect(isServing(one.pid)).toBe(true);
+  one.kill("SIGKILL");
+  expect(isServing(one.pid)).toBe(false);
+  await one.exited;
+});
+
+test.each([-1, 0, 2 ** 22 + 1])("nobody is process %i", (pid) => {
+  expect(isServing(pid)).toBe(false);
+  expect(openProcess(pid)).toBe(-1);
+  expect(endsWithin(pid, 1)).toBe(true);
+});
