@@ -10,7 +10,7 @@ import type { Run } from "./allocate.ts";
 
 /** A server that is killed leaks no more than the larger one; it is approached by doubling. */
 const AHEAD_MIN = 1 << 20;
-const AHEAD_MAX = 64 << 20;
+const AHEAD_MAX = 32 << 20;
 
 export class Reserve {
   /** The first that is left, and where they end. */
