@@ -42,9 +42,11 @@ test("a passphrase is asked for, not shown, and tried", async () => {
   expect(wrong).toContain(`passphrase of ${image} (not kept: recovery needs --key-file): `);
   expect(wrong).not.toContain("fa1sch");
   expect(wrong).toContain("the passphrase opens none of its key slots");
-  const right = await atTerminal(image, "geheim\r");
-  expect(right).not.toContain("geheim");
-  expect(right).toContain("is marked as corrupt");
+  for (const where of [[], ["--foreground"]]) {
+    const right = await atTerminal(image, "geheim\r", where);
+    expect(right).not.toContain("geheim");
+    expect(right).toContain("is marked as corrupt");
+  }
   const piped = (...options: string[]): string => {
     const words = [process.execPath, MAIN, "add", "-t", "qcow2", "-f", image, ...options];
     return String(Bun.spawnSync(words, { stdin: Buffer.from("geheim\n") }).stderr);
@@ -54,9 +56,10 @@ test("a passphrase is asked for, not shown, and tried", async () => {
 });
 
 /** What a terminal shows of `ublk add` while somebody types. */
-async function atTerminal(image: string, keys: string): Promise<string> {
+async function atTerminal(image: string, keys: string, more: string[] = []): Promise<string> {
   let shown = "";
-  const child = Bun.spawn([process.execPath, MAIN, "add", "-t", "qcow2", "-f", image], {
+  const words = [process.execPath, MAIN, "add", "-t", "qcow2", "-f", image, ...more];
+  const child = Bun.spawn(words, {
     terminal: {
       data(terminal, bytes) {
         shown += Buffer.from(bytes).toString();
