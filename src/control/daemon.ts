@@ -46,7 +46,9 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
   try {
     await way.begin(server);
     const resizes = new ResizeServer(server.id, way.open, server.threads);
-    openMailbox(server.id, () => resizes.welcome());
+    host.log.bestEffort("keeps its size: it cannot be asked", () =>
+      openMailbox(server.id, () => resizes.welcome()),
+    );
     await listener.live(server.id);
     Bun.gc(true); // what starting left behind; otherwise the collector takes 20 s of small steps
     // A page of ours that went to a swap device which we serve would never come back.
