@@ -172,7 +172,9 @@ class Story {
   #ask(): void {
     this.#left--;
     const random = this.#random;
-    if (random.chance(0.05) && this.#resize()) return;
+    // Small clusters have small L2 tables: their L1 tables are soon too short.
+    const often = this.#shape.clusterSize <= KiB ? 0.25 : 0.05;
+    if (random.chance(often) && this.#resize()) return;
     const kind = this.#churns ? random.pick([0, 1, 2, 3, 10, 10, 10, 11]) : random.int(12);
     if (kind < 2) return this.#flush();
     const { offset, length } = this.#churns ? this.#wholeClusters() : this.#free();
@@ -295,7 +297,8 @@ class Story {
   }
 
   #perhapsCut(): void {
-    if (this.#random.chance(this.#cutChance)) this.#cut();
+    const chance = this.#sizes.length > 1 ? 0.9 : this.#cutChance;
+    if (this.#random.chance(chance)) this.#cut();
   }
 
   #cut(): void {
