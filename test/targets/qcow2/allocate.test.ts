@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { OP_DISCARD, OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
+import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { memoryFolder } from "./folder.ts";
 import { check, contents, hasQemu, must } from "./qemu.ts";
 import { type Request, Rig } from "./rig.ts";
@@ -71,4 +72,50 @@ testQemu("what is discarded last is free when the server has ended", () => {
   rig.close();
   expect(check(path)).toMatchObject({ status: 0 });
   expect(statSync(path).blocks * 512).toBeLessThan(MiB);
+});
+
+testQemu(
+  "what was counted ahead is given back at the end, and leaks when the server is killed",
+  () => {
+    const path = create("ahead", "cluster_size=64k", "64M");
+    const write = { op: OP_WRITE, offset: 0, length: 4096, bytes: new Uint8Array(4096).fill(1) };
+    const closed = new Rig(path);
+    closed.run([write]);
+    closed.close();
+    expect(check(path)).toMatchObject({ status: 0 });
+    expect(statSync(path).size).toBeLessThan(MiB);
+    const killed = new Rig(path);
+    killed.run([{ ...write, offset: MiB }]);
+    killed.kill();
+    const leaks = qcow2Tools.check(path, { repair: undefined });
+    expect(leaks).toMatchObject({ status: 3, json: { corruptions: 0 } });
+    expect(leaks.json["leaks"]).toBeLessThan(MiB / BLOCK);
+    expect(qcow2Tools.check(path, { repair: "leaks" })).toMatchObject({ status: 0 });
+    expect(
+      contents(path)
+        .subarray(MiB, MiB + 4096)
+        .every((byte) => byte === 1),
+    ).toBe(true);
+  },
+);
+
+testQemu("a write to new clusters waits for no barrier, and one over a backing file does", () => {
+  const base = create("base", "cluster_size=64k", "64M");
+  must(["qemu-io", "-f", "qcow2", "-c", "write -P 5 0 32M", base]);
+  const path = create("over", `cluster_size=64k,backing_file=${base},backing_fmt=qcow2`, "64M");
+  const rig = new Rig(path, { depth: 1 });
+  const syncs = (from: number): number => {
+    const before = rig.syncs;
+    for (let at = from; at < from + 8 * BLOCK; at += BLOCK) {
+      rig.run([{ op: OP_WRITE, offset: at, length: 4096, bytes: new Uint8Array(4096) }]);
+    }
+    return rig.syncs - before;
+  };
+  syncs(0); // its L2 table, and the reserve
+  expect(syncs(8 * BLOCK)).toBeGreaterThanOrEqual(8);
+
+  // One at the most, for the next ones that are counted ahead.
+  expect(syncs(56 * MiB)).toBeLessThan(2);
+  rig.close();
+  expect(check(path)).toMatchObject({ status: 0 });
 });

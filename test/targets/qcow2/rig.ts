@@ -82,6 +82,16 @@ class InjectRing extends KernelRing {
   }
 }
 
+/** Counts the fdatasyncs that it asks for. */
+class RigIo extends CopyIo {
+  syncs = 0;
+
+  override syncFile(file: number): void {
+    this.syncs++;
+    super.syncFile(file);
+  }
+}
+
 class RigCommands extends Commands {
   queued: Request[] = [];
   answers: Answer[] = [];
@@ -170,7 +180,7 @@ export class Rig {
   allocated = 0;
   readonly #ring: InjectRing;
   readonly #commands: RigCommands;
-  readonly #ios: QueueIo[] = [];
+  readonly #ios: RigIo[] = [];
   readonly #spare: QueueIo;
   #resized = 0;
   readonly #runnable: QueueIo[] = [];
@@ -213,7 +223,7 @@ export class Rig {
       for (let slot = 0; slot < depth; slot++) {
         const address = allocate(maxIoBytes);
         buffers.push(bytesAt(address, maxIoBytes));
-        this.#ios.push(new CopyIo(slot, 0, slot, shared, address));
+        this.#ios.push(new RigIo(slot, 0, slot, shared, address));
       }
       this.#spare = new CopyIo(depth, -1, -1, shared, 0);
       this.#ring = ring;
@@ -233,6 +243,11 @@ export class Rig {
       this.#free();
       throw error;
     }
+  }
+
+  /** fdatasyncs so far. */
+  get syncs(): number {
+    return this.#ios.reduce((sum, io) => sum + io.syncs, 0);
   }
 
   /** Runs requests, as many at once as the rig is deep; answers in their order. */
