@@ -8,6 +8,7 @@ import { type Running, start } from "./servers.ts";
 import {
   ALLOCATING,
   type Contestant,
+  type Image,
   nameOf,
   type Section,
   type Workload,
@@ -60,7 +61,7 @@ export async function takeTurn(
   try {
     running = await start(vm, section, contestant);
     const warm = contestant.family === "ublk" ? seconds.warm : SHORT_WARM_SECONDS;
-    await warmUp(vm, running, warm, section.image?.fresh ?? false);
+    await warmUp(vm, running, warm, section);
     const times = { ...seconds, ramp: section.ramp ?? seconds.ramp };
     for (const workload of workloads) cell(workload.id, await run(vm, running, workload, times));
     const rss = await resident(vm, running);
@@ -86,13 +87,20 @@ async function warmUp(
   vm: Vm,
   running: Running,
   seconds: number,
-  allocates: boolean,
+  { image }: Section,
 ): Promise<void> {
   await vm.sh`udevadm settle --timeout=20 || :`;
-  const workload = allocates ? ALLOCATING : WORKLOADS.find(({ id }) => id === "rr32");
-  const most = allocates ? WARM_ALLOCATIONS : WARM_REQUESTS;
-  const until = `--runtime=${ms(seconds)} --number_ios=${most}`;
-  if (workload) await vm.sh`${raw(fio(running, workload, until))}`;
+  const most = image?.fresh ? WARM_ALLOCATIONS : WARM_REQUESTS;
+  for (const workload of warmedBy(image)) {
+    const until = `--runtime=${ms(seconds)} --number_ios=${most}`;
+    await vm.sh`${raw(fio(running, workload, until))}`;
+  }
+}
+
+/** With an image, reading and writing are work of two kinds. */
+function warmedBy(image: Image | undefined): readonly Workload[] {
+  if (image?.fresh) return [ALLOCATING];
+  return WORKLOADS.filter(({ id }) => id === "rr32" || (image !== undefined && id === "rw32"));
 }
 
 function fio({ path }: Running, { rw, bs, depth }: Workload, times: string): string {

@@ -132,11 +132,8 @@ const EXT4_FILE = "/data/bench.img";
 const OUR_QCOW2: Contestant = { family: "ublk", options: "-t qcow2", quick: true };
 const QEMU_NBD: Contestant = { family: "qemu", options: "qemu-nbd --cache=none", quick: true };
 
-/**
- * The guest is emulated, where a compiler that is still at work costs more than the work: reading
- * does not warm up writing. For everybody alike, so that nobody has an advantage.
- */
-const QCOW2_RAMP = 4;
+/** The guest is emulated, where a compiler that is still at work costs more than the work. */
+const QCOW2_RAMP = 2;
 
 /** Every cluster is there: no table changes. */
 const ALLOCATED: Section = {
