@@ -53,6 +53,7 @@ export default defineTarget<NullConfig>({
       discardGranularity: SECTOR,
       writeZeroes: true,
       touchesBytes: false,
+      ...(config.fill ? {} : { copyOnly: true }),
       memoryAlignment: 1,
       segments: undefined,
       threads: "any",

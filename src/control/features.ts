@@ -1,6 +1,6 @@
 /** What the driver offers, and what we ask of it: the only file that decides a UBLK_F_ flag. */
 
-import { EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { EINVAL, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
 import type { Disk } from "../target/target.ts";
 
@@ -52,6 +52,7 @@ const RECOVERY_FLAGS: Record<Recovery, FeatureFlag[]> = {
 export interface AskedFeatures {
   /** "zero-copy-best": the better of the two zero copies that the kernel has. */
   mode: Mode | "zero-copy-best" | "choose";
+  /** Left to us, like the mode, unless the mode is named. */
   batch: boolean;
   compInTask: boolean;
   /** More threads than queues: the tags of one queue have different servers. */
@@ -73,11 +74,12 @@ export interface Chosen {
  */
 export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chosen {
   const mode = chooseMode(asked, offered, disk);
+  const batch = asked.batch || choosesBatch(asked, offered);
   const wanted: FeatureFlag[] = ["UBLK_F_CMD_IOCTL_ENCODE", ...MODE_FLAGS[mode]];
   wanted.push(...recoveryFlags(asked.recovery, offered));
   // A target that must see bytes gets at them by user copy, beside the registered buffer.
   if (mode === "auto-zero-copy" && disk.touchesBytes) wanted.push("UBLK_F_USER_COPY");
-  if (asked.batch) wanted.push("UBLK_F_BATCH_IO");
+  if (batch) wanted.push("UBLK_F_BATCH_IO");
   if (asked.noPartScan) wanted.push("UBLK_F_NO_AUTO_PART_SCAN");
   if (asked.unprivileged) wanted.push("UBLK_F_UNPRIVILEGED_DEV");
   if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
@@ -104,13 +106,34 @@ function recoveryFlags(recovery: Recovery, offered: bigint): FeatureFlag[] {
   return quiesce ? [...flags, "UBLK_F_QUIESCE"] : flags;
 }
 
-/** Zero copy wins wherever data is real; a disk without files has nothing that it would save. */
+/**
+ * What was measured fastest (test/bench/RESULTS.md): automatic zero copy, for null too, with batch
+ * commands where the driver has them.
+ */
 function chooseMode(asked: AskedFeatures, offered: bigint, disk: Disk): Mode {
   const auto = has(offered, "UBLK_F_AUTO_BUF_REG");
-  if (asked.mode === "zero-copy-best") return auto ? "auto-zero-copy" : "zero-copy";
-  if (asked.mode !== "choose") return asked.mode;
-  if (asked.unprivileged) return "copy"; // all that the driver trusts an ordinary user with
-  return auto && disk.files.length > 0 ? "auto-zero-copy" : "copy";
+  if (asked.mode === "zero-copy-best") return checked(auto ? "auto-zero-copy" : "zero-copy", disk);
+  if (asked.mode !== "choose") return checked(asked.mode, disk);
+  // Copying is all that the driver trusts an ordinary user with.
+  return auto && !asked.unprivileged && !disk.copyOnly ? "auto-zero-copy" : "copy";
+}
+
+/** A batch queue has one thread, and root's. */
+function choosesBatch(asked: AskedFeatures, offered: bigint): boolean {
+  const may = asked.mode === "choose" && !asked.splitQueues && !asked.unprivileged;
+  return may && has(offered, "UBLK_F_BATCH_IO");
+}
+
+/** Bytes that nobody filled in are, but for our own buffers, kernel memory of somebody else. */
+function checked(mode: Mode, disk: Disk): Mode {
+  if (!disk.copyOnly || mode === "copy" || mode === "get-data") return mode;
+  throw new SysError({
+    op: "choose mode",
+    errno: EINVAL,
+    subject: mode,
+    reason: "a disk that leaves READ unfilled would show kernel memory",
+    hint: "leave --no-fill away, or take --mode copy",
+  });
 }
 
 function notOffered(what: string, lacking: FeatureFlag[]): SysError {

@@ -174,6 +174,8 @@ export interface Disk {
   writeZeroes: boolean;
   /** Has to see data, not only to steer it: it uses putBytes or getBytes. */
   touchesBytes: boolean;
+  /** Leaves bytes of a READ as they were: only a buffer of our own may be shown so. */
+  copyOnly?: true;
   /** Memory of requests that go to its files unseen must be aligned so; 1 where anything goes. */
   memoryAlignment: number;
   /** What such memory is best made of; undefined where nothing is known. */

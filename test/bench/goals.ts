@@ -9,8 +9,7 @@ const polls: Choice = (name) => name.includes("--poll-us");
 const fromUs: Choice = (name) => name.startsWith("ublk ") && !polls(name);
 const pollingOfUs: Choice = (name) => name.startsWith("ublk ") && polls(name);
 const automatic: Choice = (name) => name === "ublk (default)";
-/** --no-fill is no mode: it shows what --mode copy costs without the zeros that a disk reads. */
-const forced: Choice = (name) => fromUs(name) && !automatic(name) && !name.includes("--no-fill");
+const forced: Choice = (name) => fromUs(name) && !automatic(name);
 const kublk: Choice = (name) => name.startsWith("kublk ");
 const named =
   (start: string): Choice =>

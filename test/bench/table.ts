@@ -79,8 +79,8 @@ export interface Section {
 }
 
 /** Depth 1 is what polling is for. */
-const POLLING: Contestant = { family: "ublk", options: "--poll-us 50", workloads: ["rr1"] };
-/** Slow for null, which has no data that a copy could be saved of: measured where it matters. */
+const POLLING: Contestant = { family: "ublk", options: "--poll-us 500", workloads: ["rr1"] };
+/** Modes that are compared where they matter. */
 const DEEP = ["rr32", "rr128"];
 
 const NULL: Section = {
@@ -90,12 +90,11 @@ const NULL: Section = {
   contestants: [
     { family: "ublk", options: "", quick: true },
     { family: "kublk", options: "-q 1", quick: true },
-    { family: "ublk", options: "--no-fill", quick: true },
-    { family: "ublk", options: "-b", quick: true },
+    { family: "ublk", options: "--mode copy", quick: true },
+    { family: "ublk", options: "--mode copy -b", quick: true },
     { family: "kublk", options: "-q 1 -b", quick: true },
     { family: "ublk", options: "-z", workloads: DEEP, quick: true },
     { family: "kublk", options: "-q 1 --auto_zc", workloads: DEEP, quick: true },
-    { family: "ublk", options: "-b -z", workloads: DEEP },
     { family: "kublk", options: "-q 1 -b --auto_zc", workloads: DEEP },
     { family: "ublk", options: "--mode zero-copy", workloads: DEEP },
     { family: "kublk", options: "-q 1 -z", workloads: DEEP },
@@ -110,8 +109,8 @@ const LOOP: readonly Contestant[] = [
   { family: "ublk", options: "", quick: true },
   { family: "kublk", options: "-q 1 --auto_zc", quick: true },
   { family: "kernel", options: "losetup --direct-io=on", quick: true },
-  { family: "ublk", options: "-b" },
-  { family: "ublk", options: "--mode copy" },
+  { family: "ublk", options: "-z" },
+  { family: "ublk", options: "-b --mode copy" },
   { family: "kublk", options: "-q 1" },
   POLLING,
   { family: "kernel", options: "the file itself", quick: true },

@@ -65,18 +65,28 @@ story(
 );
 
 story(
-  "without a word the best mode is chosen: zero copy for files, copy for null",
+  "without a word automatic zero copy and batches are chosen, as far as the kernel has them",
   {},
   async (vm) => {
-    const auto = offers(await vm.sh`ublk features`, "UBLK_F_AUTO_BUF_REG");
-    await vm.sh`truncate -s 16M ${vm.data}/c.img`;
+    const features = await vm.sh`ublk features`;
+    const mode = offers(features, "UBLK_F_AUTO_BUF_REG") ? "auto-zero-copy" : "copy";
+    const batch = offers(features, "UBLK_F_BATCH_IO");
+    await vm.sh`truncate -s 64M ${vm.data}/c.img`;
+    const disk = await vm.add`-t loop -f ${vm.data}/c.img`;
     await vm.add`-t null --size 1G`;
-    await vm.add`-t loop -f ${vm.data}/c.img`;
+    await vm.add`-t null --size 1G --no-fill`;
     const views = JSON.parse(await vm.sh`ublk list --json`);
-    expect(views.map((view: { mode: string }) => view.mode)).toEqual([
-      "copy",
-      auto ? "auto-zero-copy" : "copy",
+    const chosen = views.map((view: { mode: string; batch: boolean }) => [view.mode, view.batch]);
+    expect(chosen).toEqual([
+      [mode, batch],
+      [mode, batch],
+      ["copy", batch],
     ]);
+    await vm.sh`fio --filename=/dev/ublkb${disk} ${raw(VERIFY)} ${raw(TRIM)}`;
     await vm.sh`ublk del -a`;
+    const shows = await vm.run`ublk add -t null --no-fill --usercopy`;
+    expect(shows.stderr).toContain("would show kernel memory");
+    expect(shows.status).toBe(1);
+    await nullReadsZeros(vm, "");
   },
 );

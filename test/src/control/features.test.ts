@@ -58,11 +58,21 @@ test("every flag has a short name, and no two share one", () => {
 
 describe("left to us, the mode is", () => {
   test.each([
-    ["automatic zero copy for a disk with files", LINUX_7_2, WITH_FILE, "auto-zero-copy"],
-    ["copy for a disk without files", LINUX_7_2, { files: [] }, "copy"],
+    ["automatic zero copy", LINUX_7_2, WITH_FILE, "auto-zero-copy"],
+    ["automatic zero copy for a disk without files too", LINUX_7_2, {}, "auto-zero-copy"],
+    ["copy where READ leaves bytes unfilled", LINUX_7_2, { copyOnly: true }, "copy"],
     ["copy on a kernel without zero copy", LINUX_6_12, WITH_FILE, "copy"],
-  ] as const)("%s", (_, offered, disk, mode) => {
-    expect(chosen({}, offered, { files: [...disk.files!] }).mode).toBe(mode);
+  ] as [string, bigint, Partial<Disk>, Mode][])("%s", (_, offered, disk, mode) => {
+    expect(chosen({}, offered, disk).mode).toBe(mode);
+  });
+
+  test("with batch commands where the kernel has them and a queue has one thread of root's", () => {
+    const batch = (asked: Partial<AskedFeatures>, offered?: bigint): boolean =>
+      has(chosen(asked, offered).flags, "UBLK_F_BATCH_IO");
+    expect([batch({}), batch({}, LINUX_6_18), batch({}, LINUX_6_12)]).toEqual([true, false, false]);
+    expect(batch({ splitQueues: true })).toBe(false);
+    expect(batch({ unprivileged: true })).toBe(false);
+    expect(batch({ mode: "auto-zero-copy" })).toBe(false);
   });
 });
 
@@ -87,6 +97,16 @@ describe("a mode that is asked for", () => {
     expect(chosen({ mode: "zero-copy-best" }, without).mode).toBe("zero-copy");
     expect(() => chosen({ mode: "zero-copy-best" }, LINUX_6_12)).toThrow(SysError);
   });
+});
+
+test("bytes that nobody fills in are shown from our own buffers only", () => {
+  const unfilled: Partial<Disk> = { copyOnly: true };
+  for (const mode of ["user-copy", "zero-copy", "auto-zero-copy", "zero-copy-best"] as const) {
+    expect(() => chosen({ mode }, LINUX_7_2, unfilled)).toThrow("would show kernel memory");
+  }
+  for (const mode of ["copy", "get-data"] as const) {
+    expect(chosen({ mode }, LINUX_7_2, unfilled).mode).toBe(mode);
+  }
 });
 
 test("an ordinary user's device copies, unless get-data is asked for", () => {
