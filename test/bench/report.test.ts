@@ -55,10 +55,10 @@ test("what failed is told, in the table and below it", () => {
 });
 
 test("--only names sections, contestants and workloads", () => {
-  const [section, ...others] = chosen(false, /^null\/ublk -b\/rr/);
+  const [section, ...others] = chosen(false, /^null\/ublk -z\/rr/);
   expect(others).toEqual([]);
-  expect(section?.contestants.map(nameOf)).toEqual(["ublk -b"]);
-  expect(section?.contestants[0]?.workloads).toEqual(["rr1", "rr32", "rr128"]);
+  expect(section?.contestants.map(nameOf)).toEqual(["ublk -z"]);
+  expect(section?.contestants[0]?.workloads).toEqual(["rr32", "rr128"]);
 });
 
 test("more minutes make longer runs, more rounds shorter ones", () => {

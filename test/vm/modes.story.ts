@@ -3,7 +3,7 @@
 // disk, which must read zeros; modes that a kernel lacks are refused by name.
 
 import { expect } from "bun:test";
-import { raw, story, type Vm } from "./story.ts";
+import { raw, story } from "./story.ts";
 import { BATCHED, offers, THREADED, type Way, WAYS } from "./ways.ts";
 
 const VERIFY = [
@@ -22,27 +22,29 @@ for (const way of [...WAYS, ...BATCHED, ...THREADED]) {
     vm.patience = 300;
     await vm.sh`truncate -s 64M ${vm.data}/m.img`;
     for (const queues of queueCounts(way)) {
-      const add = `-t loop -f ${vm.data}/m.img ${way.option} ${queues}`;
-      const id = await vm.add`${raw(add)}`;
-      const [view] = JSON.parse(await vm.sh`ublk list -n ${id} --json`);
-      expect(view).toMatchObject({ mode: way.mode, batch: way.option.includes("-b") });
-      await vm.sh`fio --filename=/dev/ublkb${id} ${raw(VERIFY)} ${raw(TRIM)}`;
-      await vm.sh`ublk del -n ${id}`;
-      await nullReadsZeros(vm, `${way.option} ${queues}`);
+      const options = raw(`${way.option} ${queues}`);
+      const loop = vm.start`ublk add -n 0 -t loop -f ${vm.data}/m.img ${options}`;
+      await vm.sh`ublk add -n 1 -t null --size 64M -d 4 ${options}`;
+      await loop.succeeds();
+      const views = JSON.parse(await vm.sh`ublk list --json`);
+      const travels = { mode: way.mode, batch: way.option.includes("-b") };
+      expect(views).toMatchObject([travels, travels]);
+      // The noise stands in the daemon's few buffers until they are filled.
+      await vm.sh`head -c 4M /dev/urandom > /tmp/noise`;
+      await vm.sh`dd if=/tmp/noise of=/dev/ublkb1 bs=512k oflag=direct status=none`;
+      await vm.sh`fio ${raw([VERIFY, TRIM].map(on(0)).join(" "))} ${raw(on(1)(ZEROS))}`;
+      await vm.sh`ublk del -a`;
     }
   });
 }
 
+/** A fio job on a device. */
+function on(id: number): (job: string) => string {
+  return (job) => `${job} --filename=/dev/ublkb${id}`;
+}
+
 const queueCounts = ({ option }: Way): string[] =>
   option.includes("--threads") ? [""] : ["-q 1", "-q 2"];
-
-/** The noise stands in the daemon's buffers, few as they are, until they are filled. */
-async function nullReadsZeros(vm: Vm, options: string): Promise<void> {
-  const id = await vm.add`-t null --size 64M -d 4 ${raw(options)}`;
-  await vm.sh`head -c 4M /dev/urandom | dd of=/dev/ublkb${id} bs=512k iflag=fullblock oflag=direct status=none`;
-  await vm.sh`fio --filename=/dev/ublkb${id} ${raw(ZEROS)}`;
-  await vm.sh`ublk del -n ${id}`;
-}
 
 story(
   "a mode that the kernel lacks is refused by name, before there is a device",
@@ -87,6 +89,5 @@ story(
     const shows = await vm.run`ublk add -t null --no-fill --usercopy`;
     expect(shows.stderr).toContain("would show kernel memory");
     expect(shows.status).toBe(1);
-    await nullReadsZeros(vm, "");
   },
 );
