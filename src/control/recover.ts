@@ -92,8 +92,7 @@ export async function prepareRecovery(
     if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
     await waitForDriver(channel, plan, say);
     const open = await waitForImage(channel, plan, host, say);
-    const disk = withLimits(open.disk, plan.limits);
-    await refuseMisfit(channel, plan, disk);
+    const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
     return { open: { ...open, disk }, ...takeOver(plan) };
   } finally {
     channel.close();
@@ -208,7 +207,7 @@ async function waitForImage(
 }
 
 /** The block device keeps its size and its blocks; the disk must still be able to have them. */
-async function refuseMisfit(channel: Channel, plan: RecoverPlan, disk: Disk): Promise<void> {
+async function fitted(channel: Channel, plan: RecoverPlan, disk: Disk): Promise<Disk> {
   const { basic } = await device.getParams(channel, plan.id);
   const size = Number(basic.dev_sectors ?? 0) * 512;
   const block = 2 ** (basic.logical_bs_shift ?? 0);
@@ -221,4 +220,5 @@ async function refuseMisfit(channel: Channel, plan: RecoverPlan, disk: Disk): Pr
     const reason = `has blocks of ${block} bytes, but what it is kept in needs ${2 ** disk.blockBits}`;
     throw new SysError({ ...facts, reason, hint: "move the file back to where it was" });
   }
+  return { ...disk, size };
 }
