@@ -138,6 +138,10 @@ export async function retry<T>(
     const answer = await attempt();
     if (answer !== undefined) return answer;
     const passed = performance.now() - begun;
+    if (!told && passed > PATIENCE_MS) {
+      told = true;
+      say(`waiting ${bound.what}`);
+    }
     if (passed > bound.ms) {
       const reason = `not after ${bound.ms / 1000} s`;
       throw new SysError({
@@ -147,10 +151,6 @@ export async function retry<T>(
         reason,
         hint: bound.hint,
       });
-    }
-    if (!told && passed > PATIENCE_MS) {
-      told = true;
-      say(`waiting ${bound.what}`);
     }
     await Bun.sleep(bound.pause);
   }
