@@ -204,6 +204,7 @@ export function pageSize(): number {
   return c.getpagesize();
 }
 
+export const PR_SET_PDEATHSIG = 1;
 export const PR_SET_NAME = 15;
 export const PR_SET_IO_FLUSHER = 57;
 

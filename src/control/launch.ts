@@ -6,6 +6,7 @@
  */
 
 import { closeSync, writeSync } from "node:fs";
+import { constants } from "node:os";
 import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { isSystemRoot } from "./caller.ts";
@@ -17,6 +18,8 @@ import { keepSecret, packSecret } from "./secret.ts";
 export const DAEMON_VERB = "daemon";
 /** The hidden verb that ends a device on behalf of its own daemon. */
 export const END_VERB = "end";
+/** The hidden verb of a foreground server that lives no longer than whoever started it. */
+export const TIED_VERB = "tied";
 /** The daemon says how it goes here, a line of JSON each. */
 const ANSWER_FD = 3;
 const STDERR_FD = 2;
@@ -95,6 +98,43 @@ export function become(plan: DaemonPlan, json: boolean, secret?: string): never 
   if (json) argv.push("--json");
   process.execve?.(SELF, argv, daemonEnvironment(plan));
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
+}
+
+/** A server that ends, and deletes its device, when we end: even by SIGKILL. */
+export interface Tied {
+  /** The device's id; undefined when there will be none, and the reason has been said. */
+  live: Promise<number | undefined>;
+  ended: Promise<unknown>;
+  stop(): void;
+}
+
+/** `words`: options of `add`. In a session of its own, where our terminal's ^C does not reach. */
+export function startTied(words: readonly string[]): Tied {
+  const child = Bun.spawn([SELF, ...SCRIPT, TIED_VERB, ...words], {
+    argv0: process.execPath,
+    detached: true,
+    stdio: [process.stdin.isTTY ? "inherit" : "ignore", "pipe", "inherit"],
+  });
+  const live = firstLine(child.stdout).then((line) =>
+    line === "" ? undefined : (JSON.parse(line) as { dev_id: number }).dev_id,
+  );
+  return { live, ended: child.exited, stop: () => child.kill("SIGTERM") };
+}
+
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.includes("\n")) return text.slice(0, text.indexOf("\n"));
+  }
+  return "";
+}
+
+/** In a tied server: SIGTERM comes when the process that started us is gone. */
+export function tie(): void {
+  libc.prctl(libc.PR_SET_PDEATHSIG, constants.signals.SIGTERM, "prctl PR_SET_PDEATHSIG");
+  if (process.ppid === 1) process.exit(1); // it was faster
 }
 
 /**
