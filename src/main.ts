@@ -1,80 +1,48 @@
 /** PROCESS entry: argv → verb; the only place that prints an error and exits. */
 
-import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
+import { runCommand } from "citty";
 import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
-import { DAEMON_VERB, END_VERB } from "./control/launch.ts";
+import { DAEMON_VERB, END_VERB, tie, TIED_VERB } from "./control/launch.ts";
 import type { DaemonPlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
+import { verbTable } from "./cli/verbs.ts";
 import type { Log } from "./control/log.ts";
 import type { Host } from "./control/server.ts";
 import { startThread } from "./control/threads.ts";
 import { tellSize } from "./queue/message.ts";
 import { reportOf } from "./control/report.ts";
-import { UsageError } from "./target/parse.ts";
 
 /** Only a module beside the Worker's entry can name it, and only like this in an executable. */
 const WORKER = Bun.isStandaloneExecutable
   ? "/$bunfs/root/worker.js"
   : new URL("./worker.ts", import.meta.url).href;
 
-const verbs: Record<string, (argv: string[]) => Promise<CommandDef>> = {
-  add: async (argv) => (await import("./cli/add.ts")).addCommand(targets, argv),
-  del: async () => (await import("./cli/del.ts")).delCommand,
-  stop: async () => (await import("./cli/stop.ts")).stopCommand,
-  recover: async () => (await import("./cli/recover.ts")).recoverCommand(targets),
-  upgrade: async () => (await import("./cli/recover.ts")).upgradeCommand(targets),
-  list: async () => (await import("./cli/list.ts")).listCommand,
-  resize: async () => (await import("./cli/resize.ts")).resizeCommand,
-  set_affinity: async () => (await import("./cli/set_affinity.ts")).setAffinityCommand,
-  check: async () => (await import("./cli/check.ts")).checkCommand(targets),
-  info: async () => (await import("./cli/info.ts")).infoCommand(targets),
-  "udev-rules": async () => (await import("./cli/udev_rules.ts")).udevRulesCommand,
-  "chown-device": async () => (await import("./cli/chown_device.ts")).chownDeviceCommand,
-  features: async () => (await import("./cli/features.ts")).featuresCommand,
-};
+/** As for all words that make no sense. */
+const NOTHING_ASKED = 2;
 
-function rootCommand(argv: string[]): CommandDef {
-  const loaders = Object.entries(verbs).map(([verb, load]) => [verb, () => load(argv)]);
-  return defineCommand({
-    meta: {
-      name: "ublk",
-      version,
-      description: "userspace block devices: an image becomes a disk",
-    },
-    subCommands: Object.fromEntries(loaders) as Record<string, () => Promise<CommandDef>>,
-  });
-}
+const verbs = verbTable(targets, version);
 
 async function main(argv: string[]): Promise<void> {
   const [verb = "", ...rest] = argv;
   if (verb === DAEMON_VERB) return runDaemonVerb(rest);
   if (verb === END_VERB) return (await import("./cli/end.ts")).runEnd(rest);
-  if (verb === "--version" || verb === "-V") return show(versionLine());
-  if (verb === "help" || verb === "--help" || verb === "-h") return help(rest);
-  const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
-  if (load === undefined) {
-    const verbNames = `${Object.keys(verbs).join(", ")}, help`;
-    throw new UsageError(
-      `${verb === "" ? "no verb" : `no verb '${verb}'`}: there are ${verbNames}`,
-    );
+  if (verb === TIED_VERB) {
+    tie();
+    return main(["add", ...rest, "--foreground", "--json"]);
   }
-  if (rest.includes("--help") || rest.includes("-h")) return help(argv);
-  await runCommand(rootCommand(rest), { rawArgs: argv });
-}
-
-async function help(argv: string[]): Promise<void> {
-  const [verb, ...rest] = argv;
-  const root = rootCommand(rest);
-  if (verb === undefined) return show(await renderUsage(root));
-  const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
-  if (load === undefined) throw new UsageError(`no verb '${verb}' to help with`);
-  show(await renderUsage(await load(rest), root));
-}
-
-function show(text: string): void {
-  print(`${process.stdout.isTTY ? text : Bun.stripANSI(text)}\n`);
+  if (verb === "--version" || verb === "-V") return print(`${versionLine()}\n`);
+  const help = await import("./cli/help.ts");
+  if (verb === "") {
+    process.stderr.write(`${help.FIRST_STEPS}\n`);
+    process.exit(NOTHING_ASKED);
+  }
+  if (verb === "help" || verb === "--help" || verb === "-h") return help.help(verbs, rest, version);
+  help.verbNamed(verbs, verb);
+  const options = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (options.includes("--help") || options.includes("-h")) return help.help(verbs, argv, version);
+  await runCommand(help.rootCommand(verbs, rest, version), { rawArgs: argv });
 }
 
 function versionLine(): string {

@@ -2,26 +2,14 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { verbTable } from "../src/cli/verbs.ts";
+import { targets } from "../targets/index.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const README = await Bun.file(join(ROOT, "README.md")).text();
 const VERBS = [
-  ["add", "-t", "null"],
-  ["add", "-t", "loop"],
-  ["add", "-t", "qcow2"],
-  ["add", "-t", "fault_inject"],
-  ["del"],
-  ["stop"],
-  ["recover"],
-  ["upgrade"],
-  ["list"],
-  ["check"],
-  ["info"],
-  ["resize"],
-  ["set_affinity"],
-  ["udev-rules"],
-  ["chown-device"],
-  ["features"],
+  ...Object.keys(verbTable(targets, "0")).map((verb) => [verb]),
+  ...Object.keys(targets).map((type) => ["add", "-t", type]),
 ];
 
 const LONG = /(?<![\w-])--[a-z][a-z-]+/g;

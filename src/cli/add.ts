@@ -23,6 +23,7 @@ import { askSecret } from "./ask_secret.ts";
 import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** The driver's limits: UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, and a request's 32 MiB. */
 const QUEUES_MAX = 4096;
@@ -69,11 +70,17 @@ const OPTIONS: OptionTable = {
   json: JSON_OPTION,
 };
 
-export async function addCommand(registry: TargetRegistry, argv: readonly string[]) {
+/** The options that there are for the type that `argv` names. */
+export async function addOptions(registry: TargetRegistry, argv: readonly string[]) {
   const target = await namedTarget(registry, argv);
-  const table = { ...OPTIONS, ...target?.options };
+  const table: OptionTable = { ...OPTIONS, ...target?.options };
   const types = Object.keys(registry).join(", ");
   table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}` };
+  return { table, target, types };
+}
+
+export async function addCommand(registry: TargetRegistry, argv: readonly string[]) {
+  const { table, target, types } = await addOptions(registry, argv);
   return defineCommand({
     meta: { name: "add", description: target?.summary ?? "turn an image into a disk" },
     args: cittyArgs(table),
@@ -90,8 +97,9 @@ async function namedTarget(
   if (name === undefined || name === "") return undefined;
   const load = Object.hasOwn(registry, name) ? registry[name] : undefined;
   if (load !== undefined) return load();
-  const types = Object.keys(registry).join(", ");
-  throw new UsageError(`-t '${name}': there is no such type; there are ${types}`);
+  const types = Object.keys(registry);
+  const meant = didYouMean(name, types) || `; there are ${types.join(", ")}`;
+  throw new UsageError(`-t '${name}': there is no such type${meant}`);
 }
 
 async function add(

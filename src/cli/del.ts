@@ -1,7 +1,7 @@
 /** `ublk del`: the device ends, and its server with it. */
 
 import { defineCommand } from "citty";
-import { type Channel, KernelChannel } from "../control/command.ts";
+import { KernelChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
 import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
@@ -37,31 +37,28 @@ export const delCommand = defineCommand({
     const ids = number === undefined ? deviceIds() : [parseId(number)];
     if (ids.length === 0) return;
     const how = { safe: values["safe"] === true, async: values["async"] === true };
-    const channel = new KernelChannel();
-    try {
-      let denied = 0;
-      for (const id of ids) {
-        await removeTelling(channel, id, how).catch((error: unknown) => {
-          if (!all || !isDenied(error)) throw error;
-          denied++;
-        });
-      }
-      if (denied > 0) process.stderr.write(`ublk del: note: ${denied} of other users left alone\n`);
-    } finally {
-      channel.close();
+    let denied = 0;
+    for (const id of ids) {
+      await removeTelling("del", id, how).catch((error: unknown) => {
+        if (!all || !isDenied(error)) throw error;
+        denied++;
+      });
     }
+    if (denied > 0) process.stderr.write(`ublk del: note: ${denied} of other users left alone\n`);
   },
 });
 
 /** The driver waits for those who have the device open; after a while the user is told so. */
-async function removeTelling(channel: Channel, id: number, how: HowToEnd): Promise<void> {
+export async function removeTelling(verb: string, id: number, how: HowToEnd = {}): Promise<void> {
   const timer = setTimeout(() => {
     const who = `${blockDevice(id)} is still open somewhere (a mounted file system?)`;
-    process.stderr.write(`ublk del: waiting: ${who}\n`);
+    process.stderr.write(`ublk ${verb}: waiting: ${who}\n`);
   }, PATIENCE_MS);
+  const channel = new KernelChannel();
   try {
     await removeDevice(channel, id, how);
   } finally {
     clearTimeout(timer);
+    channel.close();
   }
 }

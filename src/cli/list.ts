@@ -5,6 +5,7 @@ import { KernelChannel } from "../control/command.ts";
 import { deviceIds } from "../control/device.ts";
 import { isDenied, isGone } from "../control/remove.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
+import { listTable } from "./list_table.ts";
 import {
   cittyArgs,
   ID_OPTION,
@@ -15,7 +16,15 @@ import {
 } from "./options.ts";
 import { deviceBlock, print } from "./print.ts";
 
-const OPTIONS: OptionTable = { number: ID_OPTION, json: JSON_OPTION };
+const OPTIONS: OptionTable = {
+  number: ID_OPTION,
+  verbose: {
+    type: "boolean",
+    alias: "v",
+    description: "a block of lines for each, as where no terminal looks",
+  },
+  json: JSON_OPTION,
+};
 
 export const listCommand = defineCommand({
   meta: { name: "list", description: "show the devices that exist" },
@@ -24,7 +33,9 @@ export const listCommand = defineCommand({
     const values = parseOptions(rawArgs, OPTIONS);
     const number = values["number"] as string | undefined;
     const views = await viewAll(number === undefined ? undefined : parseId(number));
+    const isForPeople = process.stdout.isTTY && values["verbose"] !== true;
     if (values["json"] === true) print(`${JSON.stringify(views)}\n`);
+    else if (isForPeople) print(listTable(views));
     else print(views.map(deviceBlock).join(""));
   },
 });

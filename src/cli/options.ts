@@ -4,6 +4,7 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { ArgsDef } from "citty";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, OptionValues } from "../target/target.ts";
+import { didYouMean } from "./suggest.ts";
 
 export type OptionTable = Record<string, OptionDef>;
 
@@ -57,7 +58,7 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
     }
     return parsed.values as OptionValues;
   } catch (error) {
-    throw explain(error);
+    throw explain(error, table);
   }
 }
 
@@ -120,12 +121,17 @@ function refuseRepeats(tokens: readonly { kind: string; name?: string }[]): void
 }
 
 /** parseArgs has its own words, long ones; the first sentence is the one that matters. */
-function explain(error: unknown): unknown {
+function explain(error: unknown, table: OptionTable): unknown {
   if (!(error instanceof TypeError)) return error;
   const message = error.message;
   const unknown = /^Unknown option '(-*)([^']+)'/.exec(message);
   // Of a bundle such as -zx it names the bare letter.
-  if (unknown !== null) return new UsageError(`unknown option '${unknown[1] || "-"}${unknown[2]}'`);
+  if (unknown !== null) {
+    const option = `${unknown[1] || "-"}${unknown[2]}`;
+    const names = [...Object.keys(table), "help"].map((name) => `--${name}`);
+    const meant = option.startsWith("--") ? didYouMean(option, names) : "";
+    return new UsageError(`unknown option '${option}'${meant}`);
+  }
   const stray = /^Unexpected argument '([^']+)'/.exec(message)?.[1];
   if (stray !== undefined) return new UsageError(`unexpected word '${stray}'`);
   return new UsageError(message.split(/\.\s/)[0]!.replace(/^Option/, "option"));

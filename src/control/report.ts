@@ -17,7 +17,7 @@ export function reportOf(error: unknown, command: string, json: boolean): Report
   // 2 would say that the image is corrupt.
   const meaningless = command.endsWith(" check") ? FAILED : MEANINGLESS;
   const status = error instanceof UsageError ? meaningless : FAILED;
-  const known = (error as Error).message !== "unknown option '--json'";
+  const known = !(error as Error).message.startsWith("unknown option '--json'");
   const text = json && known ? asJson(error, command, status) : asLines(error, command).join("\n");
   return { text: `${text}\n`, status };
 }

@@ -3,11 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { addCommand } from "../../src/cli/add.ts";
-import { delCommand } from "../../src/cli/del.ts";
-import { featuresCommand } from "../../src/cli/features.ts";
-import { listCommand } from "../../src/cli/list.ts";
-import { setAffinityCommand } from "../../src/cli/set_affinity.ts";
+import { verbTable } from "../../src/cli/verbs.ts";
 import { targets } from "../../targets/index.ts";
 import { version } from "../../package.json" with { type: "json" };
 
@@ -22,16 +18,27 @@ function ublk(line: string, env: Record<string, string> = {}) {
   return { code: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
 }
 
+const ADD = "ublk add --help";
+
 describe("a usage error is one line, a way on, and exit code 2:", () => {
   test.each([
-    ["", "ublk: no verb: there are", "ublk --help"],
-    ["nosuch", "ublk: no verb 'nosuch'", "ublk --help"],
+    ["nosuch", "ublk: no verb 'nosuch': there are add, ", "ublk --help"],
+    ["lsit", "ublk: no verb 'lsit': did you mean list?", "ublk --help"],
     ["toString", "ublk: no verb 'toString'", "ublk --help"],
     ["help nosuch", "ublk: no verb 'nosuch'", "ublk --help"],
     ["add", "ublk add: say what kind of disk", "ublk add --help"],
     ["add -t", "ublk add: option '-t, --type <value>' argument missing", "ublk add --help"],
     ["add -t nosuch", "ublk add: -t 'nosuch': there is no such type", "ublk add --help"],
     ["add -t null --bogus", "ublk add: unknown option '--bogus'", "ublk add --help"],
+    ["add -t null --qeues 2", "ublk add: unknown option '--qeues': did you mean --queues?", ADD],
+    ["add -t qcow", "ublk add: -t 'qcow': there is no such type: did you mean qcow2?", ADD],
+    ["stat -i 0", "ublk stat: --interval '0': give a number", "ublk stat --help"],
+    ["stat --histogram --metrics -", "ublk stat: --metrics has a format", "ublk stat --help"],
+    ["top", "ublk top: top needs a terminal", "ublk top --help"],
+    ["top -i x", "ublk top: --interval 'x'", "ublk top --help"],
+    ["run -t null", "ublk run: say what to run", "ublk run --help"],
+    ["run -- true", "ublk run: say what kind of disk", "ublk run --help"],
+    ["run -t null -q 0 -- true", "ublk run: --queues '0'", "ublk run --help"],
     ["add -t null word", "ublk add: unexpected word 'word'", "ublk add --help"],
     ["add -t null -q 0", "ublk add: --queues '0'", "ublk add --help"],
     ["add -zt loop", "ublk add: -t loop needs -f FILE", "ublk add --help"],
@@ -50,6 +57,32 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     expect(lines[0]).toStartWith(message);
     expect(lines[1]).toBe(`       try: ${way}`);
   });
+});
+
+test("without a word it says what most people want, and that this was not it", () => {
+  const { code, out, err } = ublk("");
+  expect([code, out]).toEqual([2, ""]);
+  for (const line of ["ublk add -t qcow2 -f", "ublk list", "ublk del -n 0", "ublk help"]) {
+    expect(err).toContain(line);
+  }
+  expect(err.trimEnd().split("\n").length).toBeLessThan(10);
+});
+
+test("a command that is not there is 127, and no device is made for it", () => {
+  const { code, err } = ublk("run -t null -- no-such-command");
+  expect([code, err]).toEqual([127, "ublk run: no-such-command: command not found\n"]);
+});
+
+test("a device that nobody counts is named, with a way on", () => {
+  const { code, err } = ublk("stat -n 1048575");
+  expect(code).toBe(1);
+  expect(err).toStartWith("ublk stat: stat device 1048575: is not there");
+  expect(err).toContain("ublk list");
+});
+
+test("what follows -- is the command's, its --help too", () => {
+  const { err } = ublk("run -t nosuch -- ls --help");
+  expect(err).toStartWith("ublk run: -t 'nosuch'");
 });
 
 test("for check, as for qemu-img check, 1 means that it was not looked at", () => {
@@ -80,25 +113,30 @@ describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is load
 });
 
 describe("help", () => {
-  const LOOP = ["add", "-t", "loop"];
-  const verbs = [
-    { line: "add", command: () => addCommand(targets, []) },
-    { line: "add -t loop", command: () => addCommand(targets, LOOP) },
-    { line: "add -t null", command: () => addCommand(targets, ["-t", "null"]) },
-    { line: "del", command: async () => delCommand },
-    { line: "list", command: async () => listCommand },
-    { line: "set_affinity", command: async () => setAffinityCommand },
-    { line: "features", command: async () => featuresCommand },
-  ];
+  const table = verbTable(targets, version);
+  const lines = [...Object.keys(table), ...Object.keys(targets).map((type) => `add -t ${type}`)];
+  const verbs = lines.map((line) => {
+    const [verb, ...argv] = line.split(" ");
+    return { line, verb: table[verb!]!, argv };
+  });
 
-  test.each(verbs)("of '$line' lists each of its options", async ({ line, command }) => {
+  test.each(verbs)("of '$line' lists each of its options", async ({ line, verb, argv }) => {
     const { code, out, err } = ublk(`${line} --help`);
     expect([code, err]).toEqual([0, ""]);
-    const args = await ((await command()).args ?? {});
+    const args = await ((await verb.load(argv)).args ?? {});
     for (const [name, { alias, description }] of Object.entries(args as Args)) {
       expect(out).toContain(alias === undefined ? `--${name}` : `-${alias}, --${name}`);
       expect(out).toContain(description);
     }
+    expect(out).toContain(`EXAMPLES\n\n  ublk ${line}`);
+    for (const word of verb.words?.split(" ") ?? []) expect(out).toContain(word);
+  });
+
+  test("a type alone means add", () => {
+    expect(ublk("help -t qcow2").out).toBe(ublk("add -t qcow2 --help").out);
+    expect(ublk("help -t qcow2").out).toBe(ublk("help add -t qcow2").out);
+    expect(ublk("help -t qcow2").out).toContain("--cache-size");
+    expect(ublk("help -t nosuch").err).toContain("there is no such type");
   });
 
   test("is the same by every road, and goes to standard output", () => {
@@ -110,8 +148,7 @@ describe("help", () => {
   test.each(["--help", "-h", "help"])("'%s' names every verb", (line) => {
     const { code, out } = ublk(line);
     expect(code).toBe(0);
-    for (const verb of ["add", "del", "list", "set_affinity", "check", "info", "features"])
-      expect(out).toContain(verb);
+    for (const verb of Object.keys(table)) expect(out).toContain(verb);
   });
 
   test("has no colours where nobody sees them", () => {

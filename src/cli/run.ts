@@ -1,0 +1,107 @@
+/** `ublk run`: a device for as long as a command runs, and the command's own exit status. */
+
+import { constants } from "node:os";
+import { type CommandDef, defineCommand } from "citty";
+import { startTied } from "../control/launch.ts";
+import { UsageError } from "../target/parse.ts";
+import type { TargetRegistry } from "../target/target.ts";
+import { addOptions, makePlan } from "./add.ts";
+import { removeTelling } from "./del.ts";
+import { cittyArgs, parseOptions } from "./options.ts";
+
+/** As shells have it. */
+const EXIT_NOT_EXECUTABLE = 126;
+const EXIT_NOT_FOUND = 127;
+const EXIT_SIGNAL = 128;
+const EXIT_FAILED = 1;
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+/** A terminal sends these to all of its foreground, the command included. */
+const OF_TERMINALS = new Set<string>(["SIGINT", "SIGQUIT"]);
+
+export async function runVerb(
+  registry: TargetRegistry,
+  argv: readonly string[],
+): Promise<CommandDef> {
+  const { table, target } = await addOptions(registry, splitWords(argv).options);
+  const { foreground: _, json: __, ...options } = table;
+  return defineCommand({
+    meta: { name: "run", description: "add a device, run a command with it, delete the device" },
+    args: cittyArgs(options),
+    async run({ rawArgs }) {
+      const words = splitWords(rawArgs);
+      const values = parseOptions(words.options, options);
+      if (target === undefined) throw new UsageError("say what kind of disk: -t TYPE");
+      makePlan(values, target); // complains of what makes no sense
+      const [program] = words.command;
+      if (program === undefined) throw new UsageError("say what to run: -- COMMAND {} …");
+      const path = Bun.which(program);
+      if (path === null) return giveUp(EXIT_NOT_FOUND, `${program}: command not found`);
+      process.exitCode = await withDevice(words);
+    },
+  });
+}
+
+interface Words {
+  options: string[];
+  /** Behind the first "--". */
+  command: string[];
+}
+
+export function splitWords(argv: readonly string[]): Words {
+  const at = argv.indexOf("--");
+  if (at < 0) return { options: [...argv], command: [] };
+  return { options: argv.slice(0, at), command: argv.slice(at + 1) };
+}
+
+function giveUp(status: number, why: string): void {
+  process.stderr.write(`ublk run: ${why}\n`);
+  process.exitCode = status;
+}
+
+/** Who hears of a signal changes as we go on; nobody dies of it before the device is gone. */
+let onSignal: (signal: NodeJS.Signals) => void = () => {};
+
+/** Answers the exit status. */
+async function withDevice(words: Words): Promise<number> {
+  let told: NodeJS.Signals | undefined;
+  for (const signal of SIGNALS) process.on(signal, () => onSignal(signal));
+  const tied = startTied(words.options);
+  onSignal = (signal) => {
+    told = signal;
+    tied.stop();
+  };
+  const id = await tied.live;
+  if (id === undefined) return told === undefined ? EXIT_FAILED : statusOf(told);
+  try {
+    return told === undefined ? await runCommand(words.command, id) : statusOf(told);
+  } finally {
+    onSignal = () => {};
+    await removeTelling("run", id);
+    await tied.ended;
+  }
+}
+
+async function runCommand(command: string[], id: number): Promise<number> {
+  const device = `/dev/ublkb${id}`;
+  const words = command.map((word) => word.replaceAll("{}", device));
+  let child: Bun.Subprocess<"inherit", "inherit", "inherit">;
+  try {
+    child = Bun.spawn(words, {
+      env: { ...process.env, UBLK_DEVICE: device },
+      stdio: ["inherit", "inherit", "inherit"],
+    });
+  } catch (error) {
+    giveUp(EXIT_NOT_EXECUTABLE, error instanceof Error ? error.message : String(error));
+    return EXIT_NOT_EXECUTABLE;
+  }
+  const atTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+  onSignal = (signal) => {
+    if (!(atTerminal && OF_TERMINALS.has(signal))) child.kill(signal);
+  };
+  await child.exited;
+  const { signalCode, exitCode } = child;
+  return signalCode === null ? (exitCode ?? EXIT_FAILED) : statusOf(signalCode as NodeJS.Signals);
+}
+
+const statusOf = (signal: NodeJS.Signals): number => EXIT_SIGNAL + constants.signals[signal];
