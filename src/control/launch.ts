@@ -96,6 +96,7 @@ export function become(plan: DaemonPlan, json: boolean, secret?: string): never 
   if (secret !== undefined) keepSecret(secret);
   const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
   if (json) argv.push("--json");
+  process.chdir("/"); // else the caller's directory could not be unmounted
   process.execve?.(SELF, argv, daemonEnvironment(plan));
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }

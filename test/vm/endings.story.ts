@@ -75,8 +75,9 @@ story(
 );
 
 story("SIGINT ends a device in the foreground, and nothing of it is left", {}, async (vm) => {
-  const served = vm.start`exec ublk add -t null --size 1G --foreground`;
+  const served = vm.start`cd ${vm.data} && exec ublk add -t null --size 1G --foreground`;
   await vm.becomes(0, "LIVE");
+  expect(await vm.sh`readlink /proc/${await vm.daemonPid(0)}/cwd`).toBe("/");
   expect(await vm.sh`ublk list -n 0`).toBe(served.soFar().stdout.trim());
   await vm.sh`kill -INT ${await vm.daemonPid(0)}`;
   expect((await served.wait()).status).toBe(0);
