@@ -118,10 +118,13 @@ function chooseMode(asked: AskedFeatures, offered: bigint, disk: Disk): Mode {
   return auto && !asked.unprivileged && !disk.copyOnly ? "auto-zero-copy" : "copy";
 }
 
-/** A batch queue has one thread, and root's. */
+/**
+ * A batch queue has one thread, and root's. A device that outlives its server goes without: while
+ * QUIESCE_DEV waits, new IO of batch queues fails (control/quiesce.ts).
+ */
 function choosesBatch(asked: AskedFeatures, offered: bigint): boolean {
   const may = asked.mode === "choose" && !asked.splitQueues && !asked.unprivileged;
-  return may && has(offered, "UBLK_F_BATCH_IO");
+  return may && asked.recovery === "none" && has(offered, "UBLK_F_BATCH_IO");
 }
 
 /** Bytes that nobody filled in are, but for our own buffers, kernel memory of somebody else. */

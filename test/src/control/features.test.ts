@@ -66,12 +66,13 @@ describe("left to us, the mode is", () => {
     expect(chosen({}, offered, disk).mode).toBe(mode);
   });
 
-  test("with batch commands where the kernel has them and a queue has one thread of root's", () => {
+  test("with batch commands where the kernel has them and nothing speaks against them", () => {
     const batch = (asked: Partial<AskedFeatures>, offered?: bigint): boolean =>
       has(chosen(asked, offered).flags, "UBLK_F_BATCH_IO");
     expect([batch({}), batch({}, LINUX_6_18), batch({}, LINUX_6_12)]).toEqual([true, false, false]);
     expect(batch({ splitQueues: true })).toBe(false);
     expect(batch({ unprivileged: true })).toBe(false);
+    expect(batch({ recovery: "reissue" })).toBe(false);
     expect(batch({ mode: "auto-zero-copy" })).toBe(false);
   });
 });
