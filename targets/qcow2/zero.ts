@@ -7,7 +7,7 @@ import { DATA, UNALLOCATED } from "./mapping.ts";
 import { REFUSED, wayOf } from "./plan.ts";
 import * as q from "./format.ts";
 import { type Layer, loadTable } from "./read.ts";
-import { MISS } from "./table_cache.ts";
+import { DIRTY, MISS, WRITING } from "./table_cache.ts";
 import { unpin } from "./table_io.ts";
 import { NO_BYTES } from "./fill.ts";
 import { type WriteParts, type Writes } from "./write.ts";
@@ -63,8 +63,23 @@ export class Zeroes {
       const slot = yield* loadTable(cache, io, mapping, begin);
       if (slot < 0) return slot;
     }
-    if (reader.isZero(this.#top, begin, end - begin)) return 0;
+    if (reader.isZero(this.#top, begin, end - begin)) return yield* this.#settled(io, begin);
     return yield* this.#writes.write(io, begin, NO_BYTES, end - begin);
+  }
+
+  /** Zeros that an entry shows which is still on its way: a killed server would bring back data. */
+  *#settled(io: Io, begin: number): Coroutine {
+    const { mapping, cache, clusterSize } = this.#parts.store;
+    const cluster = Math.floor(begin / clusterSize);
+    if (mapping.l2TableOf(cluster) <= 0) return 0;
+    const slot = yield* this.#writes.pinTable(io, cluster);
+    if (slot < 0) return slot;
+    try {
+      if ((cache.state[slot]! & (DIRTY | WRITING)) === 0) return 0;
+      return yield* this.#parts.links.writeBack(io, slot, cluster);
+    } finally {
+      unpin(cache, slot);
+    }
   }
 
   /** Whole clusters, as far as one slice goes. Answers how many were done, or -errno. */
