@@ -1,6 +1,6 @@
 /** Opens what a device is kept in, and says who has it when somebody else has. */
 
-import { EAGAIN, SysError } from "../../ffi/errno.ts";
+import { EAGAIN, EBUSY, SysError } from "../../ffi/errno.ts";
 import type { OpenDisk } from "../target/target.ts";
 import type { Host } from "./server.ts";
 import { readAllStates } from "./state.ts";
@@ -23,6 +23,13 @@ export function openDisk(
   }
 }
 
-export function isLocked(error: unknown): error is SysError {
+/** By its lock, or, as a block device, by being open exclusively. */
+export function isTaken(error: unknown): error is SysError {
+  return (
+    isLocked(error) || (error instanceof SysError && error.op === "open" && error.errno === EBUSY)
+  );
+}
+
+function isLocked(error: unknown): error is SysError {
   return error instanceof SysError && error.op === "lock" && error.errno === EAGAIN;
 }

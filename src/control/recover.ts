@@ -6,7 +6,7 @@
  * image's lock, which goes with the same rings. Only then is the image opened and looked at.
  */
 
-import { EBUSY, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EINVAL, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Disk, OpenDisk, TargetRegistry } from "../target/target.ts";
 import { type Channel, KernelChannel } from "./command.ts";
@@ -14,7 +14,7 @@ import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
 import { recoveryOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
-import { isLocked, openDisk } from "./open_disk.ts";
+import { isTaken, openDisk } from "./open_disk.ts";
 import { isServing } from "./process.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
 import type { Host, Service } from "./server.ts";
@@ -170,11 +170,13 @@ export async function waitForDriver(
       await device.startRecovery(channel, plan.id);
       return true;
     } catch (error) {
-      if (!(error instanceof SysError) || error.errno !== EBUSY) throw error;
+      if (!(error instanceof SysError) || ![EBUSY, EINVAL].includes(error.errno)) throw error;
+      const info = await device.getDevInfo(channel, plan.id);
+      refuseHopeless(info, plan.how);
+      refuseServed(info, plan.how);
+      // Linux 6.12 has heard it already, from a recovery that did not come to its end.
+      if (error.errno === EINVAL && device.stateName(info) !== "LIVE") return true;
     }
-    const info = await device.getDevInfo(channel, plan.id);
-    refuseHopeless(info, plan.how);
-    refuseServed(info, plan.how);
     return undefined;
   };
   await retry(attempt, { ...bound, what, hint }, say);
@@ -191,7 +193,7 @@ async function waitForImage(
     try {
       return openDisk(plan, host, plan.id);
     } catch (error) {
-      if (!isLocked(error)) throw error;
+      if (!isTaken(error)) throw error;
       holder = error;
     }
     refuseServed(await device.getDevInfo(channel, plan.id), plan.how);

@@ -93,6 +93,16 @@ describe("the driver", () => {
     expect(error.hint).toContain("slow disk");
   });
 
+  test("that has heard of another recovery, which failed, is not told again (6.12)", async () => {
+    const { control, sim } = await served();
+    setState(sim, QUIESCED, -1);
+    const send = control.send.bind(control);
+    control.send = async (cmdOp, cmd) => ((cmdOp & 0xff) === 0x10 ? -22 : send(cmdOp, cmd));
+    await waitForDriver(control, PLAN, () => {}, SHORT);
+    setState(sim, 1, 2 ** 22 + 1);
+    expect((await refusal(waitForDriver(control, PLAN, () => {}, SHORT))).message).toContain("not");
+  });
+
   test("that has another server meanwhile is that one's", async () => {
     const { control, sim } = await served();
     setState(sim, QUIESCED, -1);
