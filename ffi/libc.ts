@@ -48,6 +48,8 @@ const { symbols: c } = openFirst(LIBRARIES, {
     args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
     returns: FFIType.i64_fast,
   },
+  chroot: { args: [FFIType.cstring], returns: FFIType.i32 },
+  setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   unshare: { args: [FFIType.i32], returns: FFIType.i32 },
   mount: {
     args: [FFIType.cstring, FFIType.cstring, FFIType.ptr, FFIType.u64, FFIType.ptr],
@@ -151,6 +153,19 @@ const MADV_NOHUGEPAGE = 15;
 /** Pages are backed one by one. A kernel without huge pages answers EINVAL, which is as good. */
 export function adviseSmallPages(address: number, length: number): void {
   c.madvise(address, length, MADV_NOHUGEPAGE);
+}
+
+const MADV_DONTNEED = 4;
+const MADV_PAGEOUT = 21;
+
+/** Forgets pages of a private mapping; what was written to them is lost, and read anew. */
+export function dropPages(address: number, length: number): void {
+  c.madvise(address, length, MADV_DONTNEED);
+}
+
+/** Gives back what can be read again; keeps what is ours alone. EINVAL before Linux 5.4. */
+export function pageOut(address: number, length: number): void {
+  c.madvise(address, length, MADV_PAGEOUT);
 }
 
 export function memset(address: number, byte: number, length: number): void {
@@ -272,6 +287,7 @@ export function pollIn(fd: number, timeoutMs: number): boolean {
 }
 
 const CLONE_NEWNS = 0x00020000;
+const CLONE_FS = 0x200;
 const MS_REC = 0x4000;
 const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
@@ -291,6 +307,20 @@ export function peerUid(fd: number): number {
 
 export function unshareMounts(): void {
   check(c.unshare(CLONE_NEWNS), "unshare", "CLONE_NEWNS");
+}
+
+/**
+ * The calling thread goes to the mount namespace that `fd` stands for; threads that it has started
+ * meanwhile stay where they are.
+ */
+export function enterMounts(fd: number): void {
+  // EINVAL while a thread that was started meanwhile shares root and directory with us.
+  check(c.unshare(CLONE_FS), "unshare", "CLONE_FS");
+  check(c.setns(fd, CLONE_NEWNS), "setns", "CLONE_NEWNS");
+}
+
+export function chroot(path: string): void {
+  check(c.chroot(path), "chroot", path);
 }
 
 /** Nothing mounted or unmounted here reaches any other namespace. */

@@ -4,7 +4,7 @@ import { runCommand } from "citty";
 import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
-import { DAEMON_VERB, END_VERB, tie, TIED_VERB } from "./control/launch.ts";
+import { DAEMON_VERB, END_VERB, SUPERVISE_VERB, tie, TIED_VERB } from "./control/launch.ts";
 import type { DaemonPlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
 import { verbTable } from "./cli/verbs.ts";
@@ -27,6 +27,9 @@ const verbs = verbTable(targets, version);
 async function main(argv: string[]): Promise<void> {
   const [verb = "", ...rest] = argv;
   if (verb === DAEMON_VERB) return runDaemonVerb(rest);
+  if (verb === SUPERVISE_VERB) {
+    return (await import("./cli/supervise.ts")).runSupervise(rest, targets);
+  }
   if (verb === END_VERB) return (await import("./cli/end.ts")).runEnd(rest);
   if (verb === TIED_VERB) {
     tie();

@@ -6,6 +6,7 @@ import { KernelChannel } from "../control/command.ts";
 import type { DaemonPlan } from "../control/daemon.ts";
 import { become, launch } from "../control/launch.ts";
 import { LOG_LEVELS, type LogLevel } from "../control/log.ts";
+import { planWaiting } from "../control/recover.ts";
 import type { ServePlan } from "../control/start.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
 import { parseCount, parseSize, UsageError } from "../target/parse.ts";
@@ -21,6 +22,7 @@ import {
 } from "./options.ts";
 import { askSecret } from "./ask_secret.ts";
 import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
+import type { AskedFeatures } from "../control/features.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
 import { didYouMean } from "./suggest.ts";
@@ -66,6 +68,14 @@ const OPTIONS: OptionTable = {
     valueHint: "LEVEL",
     description: "what the daemon logs: error, warn, info (default), debug",
   },
+  supervise: {
+    type: "boolean",
+    description: "when the server dies another takes over; -r -i unless -r or -e is given",
+  },
+  "or-recover": {
+    type: "boolean",
+    description: "device ID may be there: without its server it is taken over, DEAD deleted first",
+  },
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
   json: JSON_OPTION,
 };
@@ -76,15 +86,15 @@ export async function addOptions(registry: TargetRegistry, argv: readonly string
   const table: OptionTable = { ...OPTIONS, ...target?.options };
   const types = Object.keys(registry).join(", ");
   table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}` };
-  return { table, target, types };
+  return { table, target };
 }
 
 export async function addCommand(registry: TargetRegistry, argv: readonly string[]) {
-  const { table, target, types } = await addOptions(registry, argv);
+  const { table, target } = await addOptions(registry, argv);
   return defineCommand({
     meta: { name: "add", description: target?.summary ?? "turn an image into a disk" },
     args: cittyArgs(table),
-    run: ({ rawArgs }) => add(parseOptions(rawArgs, table), target, types),
+    run: ({ rawArgs }) => add(parseOptions(rawArgs, table), target, registry),
   });
 }
 
@@ -105,8 +115,9 @@ async function namedTarget(
 async function add(
   values: OptionValues,
   target: AnyTarget | undefined,
-  types: string,
+  registry: TargetRegistry,
 ): Promise<void> {
+  const types = Object.keys(registry).join(", ");
   if (target === undefined) throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
   const plan = makePlan(values, target);
   refuseOffline(plan.affinity);
@@ -114,8 +125,28 @@ async function add(
   const secret = question === undefined ? undefined : typedSecret(question, plan);
   plan.secret = secret !== undefined;
   const json = values["json"] === true;
-  if (values["foreground"] === true) become(plan, json, secret);
-  await announce(await launch(plan, { secret }), plan, json);
+  const supervised = values["supervise"] === true;
+  const foreground = values["foreground"] === true;
+  if (supervised && foreground) {
+    throw new UsageError(
+      "--supervise and --foreground exclude each other: one is in the background",
+    );
+  }
+  const device = values["or-recover"] === true ? await waitingDevice(plan, registry) : plan;
+  if (foreground) become(device, json, secret);
+  await announce(await launch(device, { secret, supervised }), device, json);
+}
+
+/** The plan, or, where the device waits for a server already, how to serve that. */
+async function waitingDevice(plan: ServePlan, registry: TargetRegistry): Promise<DaemonPlan> {
+  if (plan.id < 0) throw new UsageError("--or-recover: say which device: -n ID");
+  const channel = new KernelChannel();
+  try {
+    const waiting = await planWaiting(channel, plan.id, registry);
+    return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
+  } finally {
+    channel.close();
+  }
 }
 
 /** It is kept nowhere, so whoever recovers the device would not have it. */
@@ -143,7 +174,7 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     queues,
     depth: parseCount("--depth", text("depth") ?? "128", 1, DEPTH_MAX),
     maxIoBytes,
-    features: askedFeatures(values, threads > queues),
+    features: withRecovery(askedFeatures(values, threads > queues), values),
     zeroCopyMin: zeroCopyMin(values),
     pollUs: parseCount("--poll-us", text("poll-us") ?? "0", 0, MICROSECONDS_MAX),
     limits: askedLimits(values),
@@ -152,6 +183,14 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     logLevel: parseLevel(text("log-level") ?? "info"),
     secret: false,
   };
+}
+
+/** What is to be taken over by another server has to be of the kind that can. */
+function withRecovery(features: AskedFeatures, values: OptionValues): AskedFeatures {
+  const why = ["supervise", "or-recover"].find((name) => values[name] === true);
+  if (why === undefined || features.recovery !== "none") return features;
+  if (values["user-recovery"] !== false) return { ...features, recovery: "reissue" };
+  throw new UsageError(`-r 0 and --${why} exclude each other: it needs recovery`);
 }
 
 function parseLevel(text: string): LogLevel {

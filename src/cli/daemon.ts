@@ -3,6 +3,7 @@
 import { type DaemonPlan, serve } from "../control/daemon.ts";
 import { answerFailed, answerLive, answerWaiting, nameProcess } from "../control/launch.ts";
 import { type Log, openLog } from "../control/log.ts";
+import { notifyReady } from "../control/notify.ts";
 import { takeSecret } from "../control/secret.ts";
 import type { Host } from "../control/server.ts";
 import { announce } from "./add.ts";
@@ -27,6 +28,7 @@ export async function runDaemon(
       },
       live: async (id) => {
         live = true;
+        notifyReady(`serves /dev/ublkb${id}`);
         if (foreground) await announce(id, plan, argv.includes("--json"));
         else answerLive(id);
       },

@@ -31,6 +31,7 @@ const deviceVerbs = (targets: TargetRegistry): VerbTable => ({
       ["ublk add -t qcow2 -f vm.qcow2 --read-only", "to look at it only"],
       ["ublk add -t loop -f disk.img -o 1M -q 4 -d 64", "from 1 MiB on, with four queues"],
       ["ublk add -t null --size 10G --json", "a disk of nothing, described in JSON"],
+      ["ublk add -t loop -f disk.img --supervise", "another server follows one that dies"],
       ["ublk add -t fault_inject --size 1G --error-rate 0.01", "a disk that fails now and then"],
     ],
   },
@@ -120,6 +121,15 @@ const lookingVerbs = (targets: TargetRegistry): VerbTable => ({
     load: async () => (await import("./chown_device.ts")).chownDeviceCommand,
     words: "DEVICE",
     examples: [["ublk chown-device /dev/ublkc0", "what these rules run, once a node appears"]],
+  },
+  unit: {
+    load: async () => (await import("./unit.ts")).unitCommand,
+    examples: [
+      [
+        "ublk unit --dir /etc/systemd/system",
+        "systemd can keep devices: ublk@0.service and others",
+      ],
+    ],
   },
   features: {
     load: async () => (await import("./features.ts")).featuresCommand,

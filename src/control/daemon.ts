@@ -4,6 +4,7 @@ import * as libc from "../../ffi/libc.ts";
 import type { OpenDisk } from "../target/target.ts";
 import { isolate } from "./isolate.ts";
 import { openMailbox } from "./mailbox.ts";
+import { notifyStopping } from "./notify.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { type Host, Server } from "./server.ts";
@@ -40,6 +41,7 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
   const server = new Server(plan, host, way.open.disk);
   const onSignal = (signal: string): void => {
     host.log.say("info", `${signal}: stopping`);
+    notifyStopping();
     server.stop();
   };
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);

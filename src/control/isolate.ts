@@ -7,7 +7,7 @@
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
-import { SysError } from "../../ffi/errno.ts";
+import { EPERM, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { Log } from "./log.ts";
 
@@ -22,6 +22,35 @@ export function enterOwnMountNamespace(): boolean {
   } catch (error) {
     if (error instanceof SysError) return false; // without the privilege there is no device either
     throw error;
+  }
+}
+
+/**
+ * Starts something, and comes back to the mounts that were there before: at once, so that no thread
+ * of ours begins its life elsewhere.
+ */
+export function withMountsKept<T>(start: () => T): T {
+  const mounts = libc.open("/proc/self/ns/mnt", libc.O_RDONLY);
+  const root = libc.open("/", libc.O_RDONLY);
+  const directory = process.cwd();
+  try {
+    return start();
+  } finally {
+    comeHome(mounts, root, directory);
+    libc.close(mounts);
+    libc.close(root);
+  }
+}
+
+/** setns(2) leaves us in the namespace's own root, which need not be ours. */
+function comeHome(mounts: number, root: number, directory: string): void {
+  try {
+    libc.enterMounts(mounts);
+    libc.chroot(`/proc/self/fd/${root}`);
+    process.chdir(directory);
+  } catch (error) {
+    // Who may not come back could not leave either.
+    if (!(error instanceof SysError) || error.errno !== EPERM) throw error;
   }
 }
 

@@ -11,11 +11,13 @@ import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { isSystemRoot } from "./caller.ts";
 import type { DaemonPlan } from "./daemon.ts";
-import { enterOwnMountNamespace, OWN_NAMESPACE } from "./isolate.ts";
+import { enterOwnMountNamespace, OWN_NAMESPACE, withMountsKept } from "./isolate.ts";
 import { keepSecret, packSecret } from "./secret.ts";
 
 /** The hidden verb behind which the daemon lives. */
 export const DAEMON_VERB = "daemon";
+/** The hidden verb that starts a server, watches it, and starts the next one. */
+export const SUPERVISE_VERB = "supervise";
 /** The hidden verb that ends a device on behalf of its own daemon. */
 export const END_VERB = "end";
 /** The hidden verb of a foreground server that lives no longer than whoever started it. */
@@ -44,22 +46,21 @@ const SCRIPT = Bun.isStandaloneExecutable ? [] : [Bun.main];
 export interface LaunchOptions {
   secret?: string | undefined;
   waiting?: (line: string) => void;
+  /** Not the server itself but who watches over it and its successors. */
+  supervised?: boolean;
+  /** There will be other servers after this one. */
+  again?: boolean;
+  /** An open executable other than our own. */
+  program?: number;
 }
 
 /** Starts a daemon and answers the id of its device once the block device exists. */
-export async function launch(
-  plan: DaemonPlan,
-  { secret, waiting }: LaunchOptions = {},
-): Promise<number> {
+export async function launch(plan: DaemonPlan, options: LaunchOptions = {}): Promise<number> {
+  const { secret, waiting } = options;
   const secretFd = secret === undefined ? undefined : packSecret(secret);
-  const env = daemonEnvironment(plan);
-  const child = Bun.spawn([SELF, ...selfArguments(plan)], {
-    argv0: process.execPath,
-    cwd: "/",
-    env,
-    detached: true,
-    stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
-  });
+  const start = (): Child => startProcess(plan, secretFd, options);
+  // Each server opens its files among the mounts of the caller, also the one after this.
+  const child = options.again ? withMountsKept(start) : start();
   if (secretFd !== undefined) libc.close(secretFd);
   const fd = child.stdio[ANSWER_FD];
   if (typeof fd !== "number") throw new Error("the daemon's answer has no descriptor");
@@ -80,6 +81,22 @@ export async function launch(
   throw new SysError({ op: "daemon", errno: EIO, reason });
 }
 
+type Child = ReturnType<typeof startProcess>;
+
+function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: LaunchOptions) {
+  const { supervised = false, program } = options;
+  const verb = supervised ? SUPERVISE_VERB : DAEMON_VERB;
+  // By our number: in the child, low descriptors are its own already.
+  const self = program === undefined ? SELF : `/proc/${process.pid}/fd/${program}`;
+  return Bun.spawn([self, ...selfArguments(verb, plan)], {
+    argv0: process.execPath,
+    cwd: "/",
+    env: supervised ? keptEnvironment() : daemonEnvironment(plan),
+    detached: true,
+    stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
+  });
+}
+
 async function* answers(fd: number): AsyncGenerator<Answer> {
   const decoder = new TextDecoder();
   let text = "";
@@ -94,7 +111,7 @@ async function* answers(fd: number): AsyncGenerator<Answer> {
 /** Becomes the daemon, in the foreground: same process id, same terminal. Never returns. */
 export function become(plan: DaemonPlan, json: boolean, secret?: string): never {
   if (secret !== undefined) keepSecret(secret);
-  const argv = [process.execPath, ...selfArguments(plan), "--foreground"];
+  const argv = [process.execPath, ...selfArguments(DAEMON_VERB, plan), "--foreground"];
   if (json) argv.push("--json");
   process.chdir("/"); // else the caller's directory could not be unmounted
   process.execve?.(SELF, argv, daemonEnvironment(plan));
@@ -157,8 +174,8 @@ export async function startEnder(id: number): Promise<void> {
   throw new SysError({ op: "end", errno: EIO, reason: `ended with ${child.exitCode}` });
 }
 
-function selfArguments(plan: DaemonPlan): string[] {
-  return [...SCRIPT, DAEMON_VERB, JSON.stringify(plan)];
+function selfArguments(verb: string, plan: DaemonPlan): string[] {
+  return [...SCRIPT, verb, JSON.stringify(plan)];
 }
 
 function daemonEnvironment(plan: DaemonPlan): Record<string, string> {
@@ -202,6 +219,6 @@ function answer(what: Answer): void {
 }
 
 /** Instead of the runtime's own, which after execve(2) is "exe". */
-export function nameProcess(): void {
-  libc.setThreadName("ublk");
+export function nameProcess(name = "ublk"): void {
+  libc.setThreadName(name);
 }

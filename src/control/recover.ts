@@ -18,7 +18,9 @@ import { isTaken, openDisk } from "./open_disk.ts";
 import { isServing } from "./process.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
 import type { Host, Service } from "./server.ts";
+import { endDevice, isGone } from "./remove.ts";
 import { loadState } from "./state.ts";
+import { beginTakeover, endTakeover } from "./takeover.ts";
 
 /** What `recover` and `upgrade` want; plain data. */
 export interface RecoverPlan extends Service {
@@ -42,6 +44,25 @@ export async function planRecovery(
   await refuseStrange(target, info, how, targets);
   const { name, config } = target;
   return { id, how, target: name, config, affinity, secret: false, ...serving };
+}
+
+/**
+ * How to serve the device that is there and has lost its server; undefined when there is none. One
+ * that was stopped is deleted.
+ */
+export async function planWaiting(
+  channel: Channel,
+  id: number,
+  targets: TargetRegistry,
+): Promise<RecoverPlan | undefined> {
+  const info = await device.getDevInfo(channel, id).catch((error: unknown) => {
+    if (isGone(error)) return undefined;
+    throw error;
+  });
+  if (info === undefined) return undefined;
+  if (device.stateName(info) !== "DEAD") return planRecovery(channel, id, "recover", targets);
+  await endDevice(channel, id);
+  return undefined;
 }
 
 /** The file was written by a program that knew the target; that need not be this one. */
@@ -88,6 +109,7 @@ export async function prepareRecovery(
 ): Promise<Beginning> {
   const channel = new KernelChannel();
   const say = (line: string): void => listener.waiting(line);
+  beginTakeover(plan.id);
   try {
     if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
     await waitForDriver(channel, plan, say);
@@ -111,6 +133,7 @@ function takeOver({ id, how }: RecoverPlan): Omit<Beginning, "open"> {
       }
       await server.attach(info);
       await server.goLive(device.endRecovery(server.channel, id));
+      endTakeover(id);
     },
     // Our exit makes the device what it was before: one that waits for a server.
     giveUp: async (server) => server.abandon(),

@@ -57,7 +57,7 @@ export interface DeviceState {
 /** Where the device's server listens. */
 export const socketPath = (id: number, dir = stateDirectory()): string => `${dir}/${id}.sock`;
 
-type Kind = "json" | "stat";
+type Kind = "json" | "stat" | "takeover";
 
 const pathOf = (dir: string, id: number, kind: Kind): string => `${dir}/${id}.${kind}`;
 
@@ -85,7 +85,12 @@ export function removeState(id: number, dir = directoryIfAny()): void {
   if (dir === undefined) return;
   rmSync(pathOf(dir, id, "json"), { force: true });
   rmSync(pathOf(dir, id, "stat"), { force: true });
+  rmSync(pathOf(dir, id, "takeover"), { force: true });
   rmSync(socketPath(id, dir), { force: true });
+}
+
+export function dropFile(id: number, kind: Kind, dir = directoryIfAny()): void {
+  if (dir !== undefined) rmSync(pathOf(dir, id, kind), { force: true });
 }
 
 /** A descriptor of a file that only we could have written; undefined when there is none. */

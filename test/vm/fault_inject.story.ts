@@ -19,7 +19,7 @@ story(
   async (vm) => {
     const image = `${vm.data}/f.img`;
     await vm.sh`rm -f ${image}; truncate -s ${SIZE} ${image}`;
-    await vm.add`-t fault_inject -f ${image} --error-sectors 2048-2055 --errno ENOSPC --no-auto-part-scan`;
+    await vm.add`-t fault_inject -f ${image} --error-sectors 2048-2055 --errno ENOSPC`;
     expect(await readBlock(vm, 2047)).toBe("");
     expect(await readBlock(vm, 2048)).toContain("No space left on device");
     expect(await readBlock(vm, 2055)).toContain("No space left on device");
@@ -29,7 +29,7 @@ story(
     await vm.sh`ublk del -n 0`;
     expect(await vm.sh`dd if=${image} bs=4k skip=1 count=1 status=none | head -c 4`).toBe("kept");
 
-    await vm.add`-t fault_inject --size 64M --error-rate 10% --error-ops read --no-auto-part-scan`;
+    await vm.add`-t fault_inject --size 64M --error-rate 10% --error-ops read`;
     const errors: string[] = [];
     for (let round = 0; round < 2; round++) {
       const fio =
@@ -49,7 +49,7 @@ story(
 
 story("requests are as slow as they were said to be", {}, async (vm) => {
   const delays = "read=50000,flush=200000";
-  await vm.add`-t fault_inject --size 64M --delay-us ${delays} --no-auto-part-scan -q 2`;
+  await vm.add`-t fault_inject --size 64M --delay-us ${delays} -q 2`;
   const timed = async (command: string): Promise<number> => {
     const begin = "exec 3< /proc/uptime; read -r a _ <&3";
     const end = "exec 3< /proc/uptime; read -r b _ <&3";
@@ -73,8 +73,8 @@ story("requests are as slow as they were said to be", {}, async (vm) => {
 const DEATHS: [point: string, starts: boolean][] = [
   ["before-fetch", false],
   ["in-start", false],
-  ["between-fetch-and-commit:20", true],
-  ["before-commit:20", true],
+  ["between-fetch-and-commit:60", true],
+  ["before-commit:60", true],
 ];
 
 story(
@@ -84,8 +84,7 @@ story(
     const image = `${vm.data}/d.img`;
     await vm.sh`rm -f ${image}; truncate -s ${SIZE} ${image}`;
     for (const [point, starts] of DEATHS) {
-      const added =
-        await vm.run`ublk add -n 0 -t fault_inject -f ${image} --die ${point} --no-auto-part-scan`;
+      const added = await vm.run`ublk add -n 0 -t fault_inject -f ${image} --die ${point}`;
       if (starts) {
         expect(added.status, `${point}: ${added.stderr}`).toBe(0);
         const write = await vm.run`dd if=/dev/zero of=/dev/ublkb0 bs=4k count=100 oflag=direct`;

@@ -31,10 +31,10 @@ export class GuestLog {
     return lines.map((line) => /^<\d+>.{15} ublk\[\d+\]: (.*)$/.exec(line)?.[1] ?? line);
   }
 
-  /** Waits for a line that has these words; answers it. */
-  async hears(words: string): Promise<string> {
+  /** Waits for a line that has these words, the `count`th of them; answers it. */
+  async hears(words: string, count = 1): Promise<string> {
     for (let tries = 0; tries < TRIES; tries++) {
-      const line = this.lines.find((one) => one.includes(words));
+      const line = this.lines.filter((one) => one.includes(words))[count - 1];
       if (line !== undefined) return line;
       await Bun.sleep(PAUSE_MS);
     }

@@ -102,3 +102,19 @@ test("the target's own options are there behind whatever comes before its name",
   const { args = {} } = await addCommand(targets, ["-n", "3"]);
   expect(Object.keys(args)).not.toContain("file");
 });
+
+describe("supervision", () => {
+  test.each([
+    ["-t null --supervise", "reissue"],
+    ["-t null --supervise -r", "wait"],
+    ["-t null --supervise -e", "fail"],
+    ["-t null --or-recover -n 0", "reissue"],
+    ["-t null", "none"],
+  ])("'%s' makes a device whose IO does '%s' without a server", async (line, recovery) => {
+    expect((await plan(line)).features.recovery).toBe(recovery as never);
+  });
+
+  test("needs recovery", async () => {
+    expect(plan("-t null -r 0 --supervise")).rejects.toThrow("-r 0 and --supervise exclude");
+  });
+});

@@ -1,0 +1,45 @@
+/** The hidden verb behind `add --supervise`: starts a server, and others after it. */
+
+import { KernelChannel } from "../control/command.ts";
+import { answerFailed, answerLive, answerWaiting, launch, nameProcess } from "../control/launch.ts";
+import { openLog } from "../control/log.ts";
+import { planRecovery } from "../control/recover.ts";
+import type { ServePlan } from "../control/start.ts";
+import { supervise } from "../control/supervise.ts";
+import type { TargetRegistry } from "../target/target.ts";
+
+/** `argv`: the plan as JSON. */
+export async function runSupervise(argv: readonly string[], targets: TargetRegistry) {
+  const plan = JSON.parse(argv[0] ?? "") as ServePlan;
+  nameProcess("ublk-watch");
+  const log = openLog(plan.logLevel, false);
+  let id: number;
+  try {
+    id = await launch(plan, { again: true, waiting: answerWaiting });
+  } catch (error) {
+    answerFailed(error);
+    process.exitCode = 1;
+    return;
+  }
+  answerLive(id);
+  log.name = `ublk${id}`;
+  try {
+    await supervise(id, (program) => recover(id, program, targets), log);
+  } catch (error) {
+    log.say(
+      "error",
+      `is watched no more: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    process.exitCode = 1;
+  }
+}
+
+async function recover(id: number, program: number, targets: TargetRegistry): Promise<void> {
+  const channel = new KernelChannel();
+  try {
+    const plan = await planRecovery(channel, id, "recover", targets);
+    await launch(plan, { again: true, program });
+  } finally {
+    channel.close();
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Whoever watches a server, and sees to it that another one follows when it dies.
+ *
+ * It sleeps in one system call until the server's end, and holds little memory meanwhile. A
+ * server that ends because its device was stopped, deleted or handed over is no death. When
+ * servers die too often, it stops the device: who waits for its IO is told the truth.
+ */
+
+import { readFileSync } from "node:fs";
+import { SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
+import type { DevInfo } from "../../ffi/ublk_cmd.ts";
+import { KernelChannel } from "./command.ts";
+import { getDevInfo, stateName, stopDevice } from "./device.ts";
+import type { Log } from "./log.ts";
+import { isServing, openProcess } from "./process.ts";
+import { isGone } from "./remove.ts";
+import { readState, writeState } from "./state.ts";
+import { takeoverBy } from "./takeover.ts";
+
+/** So many deaths in so long a time are too many. */
+const DEATHS_MAX = 5;
+const WINDOW_MS = 60_000;
+/** How long to wait before the first, second, … try; the first costs nobody time. */
+const BACK_OFF_MS = [0, 100, 500, 1000];
+/** While somebody else takes over, or the driver has not seen the death yet. */
+const PAUSE_MS = 50;
+
+/** What is decided about a death. */
+export class Deaths {
+  #times: number[] = [];
+
+  /** How long to wait before the next try; undefined when there have been too many. */
+  note(now: number): number | undefined {
+    this.#times = [...this.#times.filter((time) => now - time < WINDOW_MS), now];
+    const count = this.#times.length;
+    if (count >= DEATHS_MAX) return undefined;
+    return BACK_OFF_MS[Math.min(count, BACK_OFF_MS.length) - 1];
+  }
+}
+
+/** Starts the next server: the open executable `program`, which the last one was. */
+export type Recover = (program: number) => Promise<void>;
+
+/** Returns when the device has ended, or is given up. */
+export async function supervise(id: number, recover: Recover, log: Log): Promise<void> {
+  const deaths = new Deaths();
+  let program = libc.open("/proc/self/exe", libc.O_RDONLY);
+  for (let reason = ""; ;) {
+    const info = await look(id);
+    if (info === undefined || stateName(info) === "DEAD") return;
+    if (isServing(info.ublksrv_pid)) {
+      program = programOf(info.ublksrv_pid, program);
+      restUntilEnd(info.ublksrv_pid);
+      await Bun.sleep(0); // a child of ours is reaped
+      continue;
+    }
+    if (takeoverBy(id) !== undefined) {
+      await Bun.sleep(PAUSE_MS);
+      continue;
+    }
+    reason ||= `server ${info.ublksrv_pid} died`;
+    const pause = deaths.note(performance.now());
+    if (pause === undefined) return giveUp(id, reason, log);
+    log.say("error", `${reason}: ${pause === 0 ? "another takes over" : `again in ${pause} ms`}`);
+    await Bun.sleep(pause);
+    reason = await attempt(() => recover(program), log);
+  }
+}
+
+/** "" when another server serves the device; otherwise why not. */
+async function attempt(recover: () => Promise<void>, log: Log): Promise<string> {
+  const begun = performance.now();
+  try {
+    await recover();
+    log.say("info", `served again after ${Math.round(performance.now() - begun)} ms`);
+    return "";
+  } catch (error) {
+    return `no server could take over: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** After an upgrade it is not the one that we are. Closes `last`. */
+function programOf(pid: number, last: number): number {
+  try {
+    const program = libc.open(`/proc/${pid}/exe`, libc.O_RDONLY);
+    libc.close(last);
+    return program;
+  } catch (error) {
+    if (error instanceof SysError) return last; // it has just died
+    throw error;
+  }
+}
+
+/** Undefined when there is no such device any more. */
+async function look(id: number): Promise<DevInfo | undefined> {
+  const channel = new KernelChannel();
+  try {
+    return await getDevInfo(channel, id);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  } finally {
+    channel.close();
+  }
+}
+
+async function giveUp(id: number, reason: string, log: Log): Promise<void> {
+  const why = `${DEATHS_MAX} deaths in ${WINDOW_MS / 1000} s; the last: ${reason}`;
+  log.say("error", `given up and stopped after ${why}`);
+  const state = readState(id);
+  if (state !== undefined) writeState({ ...state, report: { ...state.report, given_up: why } });
+  const channel = new KernelChannel();
+  await stopDevice(channel, id).catch((error: unknown) => {
+    if (!isGone(error)) log.say("error", `cannot be stopped: ${String(error)}`);
+  });
+  channel.close();
+}
+
+const FOR_EVER = -1;
+
+function restUntilEnd(pid: number): void {
+  const fd = openProcess(pid);
+  if (fd < 0) return;
+  Bun.gc(true);
+  giveBackProgram();
+  try {
+    libc.pollIn(fd, FOR_EVER);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error; // EINTR: it is looked at again
+  } finally {
+    libc.close(fd);
+  }
+}
+
+/** MAPPINGS of files: address range, permissions, offset, device, inode. */
+const FILE_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r(.)(.)p \S+ \S+ [1-9]/;
+
+/**
+ * Lets go of the pages of the executable and its libraries: they can be read again, and most were
+ * needed only to start. Resident memory falls from some 25 MiB to 7.
+ */
+function giveBackProgram(): void {
+  for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
+    const [, from = "", to = "", write, execute] = FILE_MAPPING.exec(line) ?? [];
+    if (from === "") continue;
+    const address = Number.parseInt(from, 16);
+    const length = Number.parseInt(to, 16) - address;
+    // Nobody writes to code; elsewhere pages may be ours alone, and those have to stay.
+    if (execute === "x" && write === "-") libc.dropPages(address, length);
+    else libc.pageOut(address, length);
+  }
+}
