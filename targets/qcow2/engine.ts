@@ -122,11 +122,12 @@ export class Engine implements Handlers {
 
   #workOf(io: Io): Coroutine | number {
     if (io.op === OP_READ) return this.#reader.read(io, this.#top, io.offset, io.length, 0, 0);
-    if (io.offset + io.length > this.#top.size) return -EIO; // of a disk that has just shrunk
     const writer = this.#writer;
-    if (writer === undefined) return io.op === OP_FLUSH ? 0 : -EROFS;
+    // Before its offset is looked at: that of a FLUSH is all ones (blk_rq_init in block/blk-mq.c).
+    if (io.op === OP_FLUSH) return writer === undefined ? 0 : writer.flush(io);
+    if (io.offset + io.length > this.#top.size) return -EIO; // of a disk that has just shrunk
+    if (writer === undefined) return -EROFS;
     if (io.op === OP_WRITE) return writer.write(io);
-    if (io.op === OP_FLUSH) return writer.flush(io);
     if (io.op === OP_DISCARD) return writer.discard(io);
     return io.op === OP_WRITE_ZEROES ? writer.writeZeroes(io) : UNSUPPORTED;
   }

@@ -13,9 +13,10 @@ import type { Memory } from "./memory.ts";
 import type { Random } from "./random.ts";
 import type { Done, SimFile, SimRing } from "./ring.ts";
 import type { Sqe } from "./sqe.ts";
-import { hasData, READ, type Request, Tag, WRITE } from "./tags.ts";
+import { FLUSH, hasData, READ, type Request, Tag, WRITE } from "./tags.ts";
 
 const IORING_OP_URING_CMD = 46;
+const NO_SECTOR = 0xffff_ffff_ffff_ffffn;
 const RES_OK = 0;
 const RES_NEED_GET_DATA = 1;
 export const RES_ABORT = -ENODEV;
@@ -163,7 +164,10 @@ export class SimDriver implements SimFile {
     const at = tag.tag * IOD_SIZE;
     iod.setUint32(at, (request.op | request.flags) >>> 0, true);
     iod.setUint32(at + 4, left, true);
-    iod.setBigUint64(at + 8, BigInt(request.sector + tag.progress / SECTOR), true);
+    // The block layer leaves a flush without a place: all ones (blk_rq_init in block/blk-mq.c).
+    const isFlush = request.op === FLUSH;
+    const sector = isFlush ? NO_SECTOR : BigInt(request.sector + tag.progress / SECTOR);
+    iod.setBigUint64(at + 8, sector, true);
     iod.setBigUint64(at + 16, BigInt(tag.address), true);
   }
 

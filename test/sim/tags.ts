@@ -5,6 +5,7 @@ import type { Cqe, Done, SimRing } from "./ring.ts";
 
 export const READ = 0;
 export const WRITE = 1;
+export const FLUSH = 2;
 
 /** What the block layer asks for. */
 export interface Request {
