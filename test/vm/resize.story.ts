@@ -99,7 +99,7 @@ story(
     await refused(vm, `ublk resize -n ${only} --size 48M --shrink`, /is open read-only/);
     await vm.sh`ublk del -n ${only} && losetup -d ${under}`;
 
-    const none = await vm.add`-t null --size 1G`;
+    const none = await vm.add`-t null --size 1G -r`;
     await vm.sh`ublk resize -n ${none} --size +1G`;
     await expectSize(vm, none, 2048 * MiB);
     await refused(vm, `ublk resize -n ${none}`, /does not say a size\n.*--size SIZE/);
@@ -108,6 +108,18 @@ story(
     };
     expect(state.target.config.size).toBe(2048 * MiB);
     expect(await vm.sh`stat -c %a:%U /run/ublk/${none}.sock`).toBe("600:root");
+
+    await vm.sh`kill -9 ${await vm.daemonPid(none)}`;
+    await vm.becomes(none, "QUIESCED", 60_000);
+    await refused(
+      vm,
+      `ublk resize -n ${none} --size 3G`,
+      /is QUIESCED, not LIVE.*\n.*ublk recover/,
+    );
+    await vm.sh`ublk recover -n ${none}`;
+    await expectSize(vm, none, 2048 * MiB);
+    await vm.sh`ublk resize -n ${none} --size 3G`;
+    await expectSize(vm, none, 3072 * MiB);
     await vm.sh`ublk del -n ${none}`;
   },
 );

@@ -1,0 +1,51 @@
+// Goal: writing back dirty pages, and swapping, needs no memory that waits for it.
+// Method: a guest with so little memory that both go on all the time, through our devices, on files
+// of a file system that is itself short of memory; what comes back has to be what was written.
+
+import { expect } from "bun:test";
+import { story } from "./story.ts";
+
+/** No two of its pages are the same; about 100 MB. */
+const LINES = 12_000_000;
+const BYTES = 110_000_000;
+
+story(
+  "a guest short of memory writes through loop and qcow2, and swaps on both",
+  { memory: 320, timeout: 600 },
+  async (vm) => {
+    await vm.sh`cd ${vm.data} && truncate -s 300M l.img && truncate -s 256M s.img &&
+      qemu-img create -q -f qcow2 q.qcow2 300M && qemu-img create -q -f qcow2 s.qcow2 256M`;
+    const loop = await vm.add`-t loop -f ${vm.data}/l.img`;
+    const qcow2 = await vm.add`-t qcow2 -f ${vm.data}/q.qcow2`;
+    const swaps = [
+      await vm.add`-t loop -f ${vm.data}/s.img`,
+      await vm.add`-t qcow2 -f ${vm.data}/s.qcow2`,
+    ];
+    for (const [id, where] of [
+      [loop, "l"],
+      [qcow2, "q"],
+    ] as const) {
+      await vm.sh`mkfs.ext4 -q /dev/ublkb${id} && mkdir -p /mnt/${where} &&
+        mount /dev/ublkb${id} /mnt/${where}`;
+    }
+    for (const id of swaps) await vm.sh`mkswap /dev/ublkb${id} && swapon -p 1 /dev/ublkb${id}`;
+
+    // More than the memory in dirty pages, and a process that holds more than is left, at once.
+    const writers = ["l", "q"].map(
+      (where) => vm.start`seq 1 ${LINES} > /mnt/${where}/file && sync -f /mnt/${where}`,
+    );
+    const holder = vm.start`seq 1 ${LINES} | tail -c ${BYTES} | { sleep 8; cat; } |
+      cmp - <(seq 1 ${LINES})`;
+    for (const writer of writers) await writer.succeeds();
+    await holder.succeeds();
+    await vm.sh`echo 3 > /proc/sys/vm/drop_caches`;
+    for (const where of ["l", "q"]) await vm.sh`cmp /mnt/${where}/file <(seq 1 ${LINES})`;
+    const out = Number(await vm.sh`awk '$1 == "pswpout" { print $2 }' /proc/vmstat`);
+    console.log(`pages swapped out: ${out}`);
+    expect(out).toBeGreaterThan(5_000);
+    expect(await vm.sh`dmesg | grep -i 'out of memory\\|oom-kill' || true`).toBe("");
+
+    await vm.sh`swapoff -a && umount /mnt/l /mnt/q && ublk del -a`;
+    await vm.sh`cd ${vm.data} && qemu-img check -q q.qcow2 && qemu-img check -q s.qcow2`;
+  },
+);
