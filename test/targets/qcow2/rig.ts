@@ -14,7 +14,7 @@ import { WaitTimes } from "../../../src/queue/wait_times.ts";
 import { openDirect, openImageFile } from "../../../src/target/backing_file.ts";
 import { bytesAt } from "../../../src/target/memory.ts";
 import { DescriptorFile } from "../../../src/target/file_io.ts";
-import { OP_READ, OP_WRITE, ZEROES_MAX } from "../../../src/target/target.ts";
+import { OP_FLUSH, OP_READ, OP_WRITE, ZEROES_MAX } from "../../../src/target/target.ts";
 import { openChain } from "../../../targets/qcow2/chain.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
 import { unlock } from "../../../targets/qcow2/luks.ts";
@@ -48,6 +48,8 @@ export interface RigOptions {
 
 const ABORT = -19;
 const HANGS_MS = 30_000;
+/** A flush's sector is -1 (blk_kick_flush in blk-flush.c). */
+const FLUSH_OFFSET = 2 ** 64 * 512;
 /** So that bytes nobody filled in do not look like zeros. */
 const POISON = 0xee;
 
@@ -141,7 +143,8 @@ class RigCommands extends Commands {
 
   override load(io: QueueIo): void {
     const request = this.queued[this.#current[io.slot]!]!;
-    io.begin(request.op, request.flags ?? 0, request.offset, request.length);
+    const offset = request.op === OP_FLUSH ? FLUSH_OFFSET : request.offset;
+    io.begin(request.op, request.flags ?? 0, offset, request.length);
     if (request.op === OP_READ) {
       // As a guest's buffer: copy mode trusts that what it knows of is still there.
       const buffer = this.#buffers[io.slot]!;
