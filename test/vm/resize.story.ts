@@ -59,7 +59,7 @@ story("a loop disk grows under a mounted file system, and shrinks", RESIZES, asy
     `ublk resize -n ${id} --size 128M`,
     /has 301989888 bytes, and 134217728 are fewer\n.*--shrink/,
   );
-  await vm.sh`resize2fs /dev/ublkb${id} 120M`;
+  await vm.sh`fsck.ext4 -fp /dev/ublkb${id} && resize2fs /dev/ublkb${id} 120M`;
   await vm.sh`ublk resize -n ${id} --size 128M --shrink`;
   await expectSize(vm, id, 128 * MiB);
   expect(Number(await vm.sh`stat -c %s ${image}`)).toBe(129 * MiB);
