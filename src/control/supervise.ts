@@ -138,7 +138,7 @@ const FILE_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r(.)(.)p \S+ \S+ [1-9]/;
 
 /**
  * Lets go of the pages of the executable and its libraries: they can be read again, and most were
- * needed only to start. Resident memory falls from some 25 MiB to 7.
+ * needed only to start.
  */
 function giveBackProgram(): void {
   for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
