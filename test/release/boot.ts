@@ -1,9 +1,22 @@
 /** Boots a root file system that is not the laboratory's, on either processor, until it ends. */
 
 import { join } from "node:path";
+import type { Architecture } from "../vm/apt.ts";
 import { passingDir } from "../vm/cache.ts";
 import { host, LabError } from "../vm/host.ts";
-import type { Kernel } from "../vm/kernel.ts";
+import { type Kernel, type NoKernel, prepareKernel } from "../vm/kernel.ts";
+import { kernelLines } from "../vm/machines.ts";
+import { need, RELEASE_TOOLS } from "../vm/packages.ts";
+
+/** One line of kernels is enough where something else is tried. */
+export const LINE = "7.2";
+export const isAsked = kernelLines().includes(LINE);
+if (isAsked) await need(RELEASE_TOOLS);
+
+/** The kernel to boot, or why there is none. */
+export async function kernelToBoot(architecture: Architecture): Promise<Kernel | NoKernel> {
+  return isAsked ? prepareKernel(LINE, architecture) : { line: LINE, missing: `is about ${LINE}` };
+}
 
 const COMMON = ["quiet", "loglevel=4", "panic=-1", "oops=panic", "random.trust_cpu=on"];
 const FROM_DISK = ["root=/dev/nvme0n1", "rootfstype=ext4", "rw", "rootwait", "init=/init"];
@@ -30,24 +43,28 @@ export interface Boot {
   kernel: Kernel;
   /** As QEMU names it. */
   cpu: string;
-  /** A folder to boot from, or a cpio archive. */
-  root: { folder: string } | { initramfs: string };
+  /** What is on the first NVMe device: the root file system, unless an initramfs comes first. */
+  folder: string;
+  /** A cpio archive. */
+  initramfs?: string;
   seconds: number;
 }
 
 /** What the console said until the guest ended by itself. */
-export async function boot({ kernel, cpu, root, seconds }: Boot): Promise<string> {
+export async function boot(asked: Boot): Promise<string> {
+  const { kernel, cpu, folder, initramfs, seconds } = asked;
   const machine = MACHINES[kernel.architecture];
   const dir = await passingDir();
   try {
-    const from = "folder" in root ? await disk(dir, root.folder) : ["-initrd", root.initramfs];
-    const append = [...machine.append, ...COMMON, ...("folder" in root ? FROM_DISK : [])];
+    const from = initramfs === undefined ? [] : ["-initrd", initramfs];
+    const append = [...machine.append, ...COMMON, ...(initramfs === undefined ? FROM_DISK : [])];
     const child = Bun.spawn(
       [
         ...["setpriv", "--pdeathsig", "KILL", ...machine.command],
         ...["-cpu", [cpu, machine.cpuFlags].filter((word) => word !== "").join(",")],
         ...["-nodefaults", "-no-reboot", "-display", "none", "-m", "1536", "-serial", "stdio"],
         ...["-kernel", join(kernel.dir, "vmlinux"), "-append", append.join(" "), ...from],
+        ...(await disk(dir, folder)),
       ],
       { stdio: ["ignore", "pipe", "pipe"], timeout: seconds * 1000, killSignal: "SIGKILL" },
     );

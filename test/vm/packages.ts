@@ -10,13 +10,20 @@ import { exclusively } from "./lock.ts";
 const TOOLS = ["qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "util-linux"];
 
 /** To run every executable of a release: another processor, and a first process in C. */
-export const RELEASE_TOOLS = ["qemu-system-arm", "qemu-utils", "gcc", "libc6-dev", "binutils"];
+export const RELEASE_TOOLS = [
+  "qemu-system-arm",
+  "qemu-utils",
+  "gcc",
+  "libc6-dev",
+  "binutils",
+  "cpio",
+];
 
 /** Their files make the guest's root file system. */
 export const GUEST_PACKAGES = [
   ...["base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip"],
   ...["iproute2", "libc6", "libc-bin", "libgcc-s1", "mawk", "ncurses-base", "sed", "tar"],
-  ...["fdisk", "kmod", "mount", "procps", "psmisc", "strace", "udev", "util-linux"],
+  ...["fdisk", "kmod", "mount", "procps", "psmisc", "strace", "systemd", "udev", "util-linux"],
   ...["dmsetup", "e2fsprogs", "fio", "liburing2", "qemu-utils", "xfsprogs"],
 ];
 

@@ -7,19 +7,14 @@
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Boot, boot } from "../release/boot.ts";
+import { type Boot, boot, kernelToBoot, LINE } from "../release/boot.ts";
 import { arm64Root, glibcRoot, muslRoot } from "../release/roots.ts";
 import type { Architecture } from "./apt.ts";
 import { passingDir } from "./cache.ts";
 import { host } from "./host.ts";
-import { type Kernel, prepareKernel } from "./kernel.ts";
-import { kernelLines } from "./machines.ts";
-import { need, RELEASE_TOOLS } from "./packages.ts";
+import type { Kernel } from "./kernel.ts";
 
 const DIST = join(import.meta.dir, "../../dist");
-/** One line of kernels is enough: these stories are about the executables. */
-const LINE = "7.2";
-const isAsked = kernelLines().includes(LINE);
 
 interface Run extends Pick<Boot, "cpu" | "seconds"> {
   name: string;
@@ -41,28 +36,29 @@ const RUNS: Run[] = [
 const sums = Bun.file(join(DIST, "SHA256SUMS"));
 const [x64, baseline] = await Promise.all(RUNS.slice(0, 2).map(({ name }) => sumOf(name)));
 if (x64 === baseline) RUNS.shift();
-if (isAsked) await need(RELEASE_TOOLS);
 
 async function sumOf(name: string): Promise<string | undefined> {
   const lines = (await sums.exists()) ? (await sums.text()).split("\n") : [];
   return lines.find((line) => line.endsWith(`  ${name}`))?.slice(0, 64) ?? name;
 }
 
-for (const { name, cpu, architecture, makeRoot, seconds } of RUNS) {
-  const promise = `${name} serves disks where there is nothing else [${LINE}, ${cpu}]`;
-  test.skipIf(!isAsked)(isAsked ? promise : `${promise}: is about ${LINE}`, async () => {
-    const executable = join(DIST, name);
-    if (!existsSync(executable)) throw new Error(`${name} is not built: bun run build --all`);
-    const kernel = await prepareKernel(LINE, architecture);
-    if ("missing" in kernel) throw new Error(kernel.missing);
-    const dir = await passingDir();
-    try {
-      await makeRoot(dir, executable, kernel);
-      const said = await boot({ kernel, cpu, root: { folder: dir }, seconds });
-      expect(said).not.toContain("FAILED");
-      expect(said).toMatch(/^ALL WELL$/m);
-    } finally {
-      await host(["rm", "-rf", dir]);
-    }
-  });
+for (const run of RUNS) {
+  const kernel = await kernelToBoot(run.architecture);
+  const promise = `${run.name} serves disks where there is nothing else [${LINE}, ${run.cpu}]`;
+  if ("missing" in kernel) test.skip(`${promise}: ${kernel.missing}`, () => undefined);
+  else test(promise, () => tell(run, kernel));
+}
+
+async function tell({ name, cpu, makeRoot, seconds }: Run, kernel: Kernel): Promise<void> {
+  const executable = join(DIST, name);
+  if (!existsSync(executable)) throw new Error(`${name} is not built: bun run build --all`);
+  const folder = await passingDir();
+  try {
+    await makeRoot(folder, executable, kernel);
+    const said = await boot({ kernel, cpu, folder, seconds });
+    expect(said).not.toContain("FAILED");
+    expect(said).toMatch(/^ALL WELL$/m);
+  } finally {
+    await host(["rm", "-rf", folder]);
+  }
 }

@@ -5,20 +5,17 @@
 
 import { afterAll, expect, test } from "bun:test";
 import { join } from "node:path";
+import { isAsked } from "../release/boot.ts";
 import { FLAVOURS } from "../release/flavours.ts";
 import { namesLookedUp, needsOf } from "../release/needs.ts";
 import { runtimes } from "../release/parts.ts";
 import { passingDir } from "./cache.ts";
 import { host } from "./host.ts";
-import { kernelLines } from "./machines.ts";
-import { need, RELEASE_TOOLS } from "./packages.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 const DIST = join(ROOT, "dist");
 /** No kernel is asked anything here: once is enough. */
-const isAsked = kernelLines().includes("7.2");
 const testOnce = test.skipIf(!isAsked);
-if (isAsked) await need(RELEASE_TOOLS);
 
 const GROWTH_MAX = 3 * 2 ** 20;
 const START_MAX_MS = 30;
