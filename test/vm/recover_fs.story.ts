@@ -3,7 +3,7 @@
 // recovered; then fsck, checksums and qemu-img judge.
 
 import { expect } from "bun:test";
-import { story, type Vm } from "./story.ts";
+import { raw, story, type Vm } from "./story.ts";
 
 /** The long run is `UBLK_ROUNDS=100`: see test/RESULTS.md. */
 const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 3);
@@ -32,7 +32,7 @@ story("ext4 on a qcow2 lives through the deaths of its server", { timeout: 3000 
   await vm.sh`mkfs.ext4 -q ${disk} && mkdir -p /mnt/r && mount ${disk} /mnt/r`;
   await vm.sh`head -c 400000 /dev/urandom > /tmp/noise`;
   vm.patience = 2000;
-  const writer = vm.start`${WRITER}`;
+  const writer = vm.start`${raw(WRITER)}`;
   const took: number[] = [];
   for (let round = 0; round < ROUNDS; round++) took.push(await killAndRecover(vm, id, round));
   await vm.sh`touch /tmp/enough`;
