@@ -67,7 +67,7 @@ const TRIES_MAX = 100;
 
 /**
  * A piece is an SQE that can be made again: these members, in this order, the 64-bit ones as two
- * halves. In ints, because a Number above 2^31 is costly to convert.
+ * halves: a Number above 2^31 is converted by a call into the runtime.
  */
 const OPCODE = 0;
 const FILE = 1;
