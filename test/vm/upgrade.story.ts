@@ -19,7 +19,6 @@ async function begin(vm: Vm, add: string): Promise<number> {
 
 interface Job {
   error: number;
-  total_err: number;
   read: { clat_ns: { max: number } };
   write: { clat_ns: { max: number } };
 }
@@ -44,6 +43,7 @@ async function upgrades(vm: Vm, id: number, depth: number): Promise<[Job, number
   await vm.sh`kill -INT $(pgrep -x fio | head -1) || true`;
   const { stdout } = await fio.wait();
   const job: Job = JSON.parse(stdout.replace(/^[^{]*/, "")).jobs[0];
+  // A request that fails, or reads other than what was written, is an error of the job.
   expect([0, EINTR]).toContain(job.error);
   return [job, took];
 }
@@ -65,7 +65,6 @@ for (const [depth, add] of [
       const [job, took] = await upgrades(vm, id, depth);
       const middle = took.toSorted((a, b) => a - b)[took.length >> 1];
       console.log(`${add}: upgrade ${middle} ms (middle), longest request ${slowest(job)} ms`);
-      expect(job.total_err).toBe(0);
       await vm.sh`ublk del -n ${id}`;
     },
   );
@@ -77,8 +76,7 @@ story(
   async (vm) => {
     vm.patience = 600;
     const id = await begin(vm, "-i -b");
-    const [job] = await upgrades(vm, id, 16);
-    expect(job.total_err).toBe(0);
+    await upgrades(vm, id, 16);
     await vm.sh`ublk del -n ${id}`;
     const other = await begin(vm, "-r -b");
     const refused = await vm.run`ublk upgrade -n ${other}`;
