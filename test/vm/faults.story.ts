@@ -81,7 +81,7 @@ story(
     expect(await read(vm, 0, 16)).toBe("");
     expect(await write(vm, 16, 16)).toBe("");
     expect(await vm.daemonPid(0)).toBe(pid);
-    await vm.sh`ublk del -n 0; dmsetup remove faulty`;
+    await vm.sh`ublk del -n 0; dmsetup remove --retry faulty`;
   },
 );
 
@@ -110,7 +110,7 @@ story(
     expect([0, 3], stdout).toContain(status);
     await vm.add`-t qcow2 -f /dev/mapper/faulty`;
     expect(await write(vm, 200, 4)).toBe("");
-    await vm.sh`ublk del -n 0; dmsetup remove faulty`;
+    await vm.sh`ublk del -n 0; dmsetup remove --retry faulty`;
     await log.stop();
   },
 );

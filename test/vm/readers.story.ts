@@ -84,5 +84,5 @@ story("no mode shows a reader bytes that are not the disk's", { timeout: 900 }, 
     });
     expect(await vm.sh`ublk del -a`, option).toBe("");
   }
-  await vm.sh`dmsetup remove bad`;
+  await vm.sh`dmsetup remove --retry bad`;
 });

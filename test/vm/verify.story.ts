@@ -108,5 +108,5 @@ story("an error of the backing file reaches the one who asked, and nobody else",
   const broken = await vm.add`-t loop -f /dev/mapper/bad`;
   const read = await vm.run`dd if=/dev/ublkb${broken} of=/dev/null bs=4k count=1 iflag=direct`;
   expect(read.stderr).toContain("Input/output error");
-  await vm.sh`ublk list -n ${broken} | grep -q LIVE && ublk del -n ${broken} && dmsetup remove bad`;
+  await vm.sh`ublk list -n ${broken} | grep -q LIVE && ublk del -n ${broken} && dmsetup remove --retry bad`;
 });
