@@ -56,7 +56,7 @@ story("a file that is in use is refused by whoever comes second", {}, async (vm)
 
 story("words that cannot be meant are usage errors", {}, async (vm) => {
   for (const [command, line] of [
-    ["ublk", /no verb/],
+    ["ublk", /ublk add -t qcow2[^]*ublk help VERB/],
     ["ublk frobnicate", /no verb 'frobnicate'/],
     ["ublk add", /-t TYPE/],
     ["ublk add -t tape", /'tape'/],
