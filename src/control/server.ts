@@ -1,7 +1,7 @@
 /** One device's server: its char device, the mapped iods, and the threads that serve them. */
 
 import { PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
-import { SysError } from "../../ffi/errno.ts";
+import { EINVAL, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
   type DevInfo,
@@ -148,7 +148,9 @@ export class Server {
     for (let queueId = 0; queueId < info.nr_hw_queues; queueId++) {
       const offset = UBLKSRV_CMD_BUF_OFFSET + queueId * stride;
       const flags = libc.MAP_SHARED | libc.MAP_POPULATE;
-      const address = libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset);
+      const address = mapIods(this.id, () =>
+        libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset),
+      );
       this.#iods.push({ address, length });
       const asked = this.#service.affinity[queueId];
       const cpus = asked
@@ -241,6 +243,18 @@ export class Server {
   /** Leaves the threads as they are, for our exit to end. */
   abandon(): void {
     this.#broken = true;
+  }
+}
+
+/** Linux 6.12 forgets who had mapped a device only if he had also fetched. */
+function mapIods(id: number, map: () => number): number {
+  try {
+    return map();
+  } catch (error) {
+    if (!(error instanceof SysError) || error.errno !== EINVAL) throw error;
+    const reason = "the driver keeps the place of a server that died while it took over";
+    const hint = `newer kernels (7.2) forget it: ublk del -n ${id}`;
+    throw new SysError({ op: "map iods", errno: EINVAL, subject: `device ${id}`, reason, hint });
   }
 }
 
