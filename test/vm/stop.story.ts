@@ -92,20 +92,29 @@ story("a recovery that fails leaves the device as it was", {}, async (vm) => {
   await vm.sh`truncate -s 32M ${image}`;
   await refused(vm, `ublk recover -n ${id}`, /has 67108864 bytes, but what it is kept in only 33/);
   await vm.sh`mv ${image}.x ${image}`;
-  // Killed while it takes over: whenever that is, the device has been recovered or can be.
-  for (const delay of ["0.2", "0.5", "0.8"]) {
-    await vm.run`ublk recover -n ${id} & sleep ${delay}; pkill -KILL -x 'ublk|exe'; wait`;
-    // One that had just been started may have been overlooked, and served the device by now.
-    await vm.sh`until ublk list -n ${id} | grep -qE 'pid -1|LIVE'; do sleep 0.1; done`;
-  }
-  const last = await vm.run`ublk recover -n ${id}`;
-  // 6.12 keeps the place of the first that died so, and then deletion is all there is.
-  if (!last.stderr.includes("died while it took over")) {
-    await vm.sh`ublk list -n ${id} | grep LIVE`;
-    await vm.sh`dd if=/dev/ublkb${id} of=/dev/null bs=4k count=1 iflag=direct status=none`;
-  }
-  await vm.sh`ublk del -n ${id}`;
+  await vm.sh`ublk recover -n ${id} && ublk del -n ${id}`;
 });
+
+// On 6.12 a device was seen to stay between two states for good after such a kill: only deletion
+// is promised there (README), and told by the story about half-recovered devices.
+story(
+  "a recovery that is killed at any moment can be done again",
+  { features: ["UBLK_F_QUIESCE"] },
+  async (vm) => {
+    const image = `${vm.data}/f.img`;
+    await vm.sh`rm -f ${image}; truncate -s 64M ${image}`;
+    const id = await vm.add`-t loop -f ${image} -i`;
+    await vm.sh`kill -KILL ${await vm.daemonPid(id)}`;
+    for (const delay of ["0.2", "0.5", "0.8"]) {
+      await vm.run`ublk recover -n ${id} & sleep ${delay}; pkill -KILL -x 'ublk|exe'; wait`;
+      // One that had just been started may have been overlooked, and served the device by now.
+      await vm.sh`until ublk list -n ${id} | grep -qE 'pid -1|LIVE'; do sleep 0.1; done`;
+    }
+    await vm.sh`ublk recover -n ${id} || ublk list -n ${id} | grep LIVE`;
+    await vm.sh`dd if=/dev/ublkb${id} of=/dev/null bs=4k count=1 iflag=direct status=none`;
+    await vm.sh`ublk del -n ${id}`;
+  },
+);
 
 story("stop and del work on what nobody serves, and on what is half recovered", {}, async (vm) => {
   for (const make of [quiesced, halfRecovered]) {
