@@ -127,7 +127,7 @@ export function prepRwWords(
   bufferIndex: number,
   sqeFlags: number,
 ): void {
-  sqes[sqe] = opcode | ((IOSQE_FIXED_FILE | sqeFlags) << 8);
+  sqes[sqe + SQE_OPCODE_FLAGS] = opcode | ((IOSQE_FIXED_FILE | sqeFlags) << 8);
   sqes[sqe + SQE_FD] = file;
   sqes[sqe + SQE_LEN] = length;
   sqes[sqe + SQE_OP_FLAGS] = opFlags;
@@ -153,16 +153,11 @@ export function prepCommand(
   addressHigh: number,
   length: number,
 ): void {
-  sqes[sqe] = IORING_OP_URING_CMD | (IOSQE_FIXED_FILE << 8);
-  sqes[sqe + SQE_FD] = file;
   sqes[sqe + SQE_OFF] = cmdOp;
   sqes[sqe + SQE_OFF + 1] = 0;
   sqes[sqe + SQE_ADDR] = addressLow;
   sqes[sqe + SQE_ADDR + 1] = addressHigh;
-  sqes[sqe + SQE_LEN] = length;
-  sqes[sqe + SQE_OP_FLAGS] = 0;
-  sqes[sqe + SQE_BUF_INDEX] = 0;
-  sqes[sqe + SQE_FILE_INDEX] = 0;
+  prepRwWords(sqes, sqe, IORING_OP_URING_CMD, file, length, 0, 0, 0);
 }
 
 /** A completion in the ring that `ringFd` is, as if it were one of its own. */
