@@ -6,7 +6,8 @@ import { relative } from "node:path";
 const SMOKE = 6;
 const MS_PER_SEED = 1000;
 
-function seeds(smoke: number): number[] {
+/** Which seeds are told: UBLK_SEED alone, or 1 to UBLK_SEEDS; `smoke` of them by default. */
+export function seedsToTell(smoke: number): number[] {
   const one = process.env["UBLK_SEED"];
   if (one !== undefined) return [Number(one)];
   const count = Number(process.env["UBLK_SEEDS"] ?? smoke);
@@ -20,7 +21,7 @@ export function story(
   tell: (seed: number) => void,
   smoke = SMOKE,
 ): void {
-  const all = seeds(smoke);
+  const all = seedsToTell(smoke);
   test(
     name,
     () => {

@@ -12,7 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import target from "../../../targets/qcow2/target.ts";
 import { memoryFolder } from "./folder.ts";
@@ -26,7 +26,7 @@ const SMOKE = 8;
 setDefaultTimeout(60_000);
 const folder = memoryFolder();
 const testQemu = test.skipIf(!hasQemu);
-const seeds = Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1);
+const seeds = seedsToTell(SMOKE);
 
 function imageOf(name: string, random: Random): string {
   const path = folder(name);

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import {
   FLAG_FUA,
   FLAG_NOUNMAP,
@@ -33,14 +33,7 @@ const SMOKE = 16;
 const REQUEST_MAX = 1 << 20;
 const folder = memoryFolder();
 
-function seeds(): number[] {
-  const one = process.env["UBLK_SEED"];
-  if (one !== undefined) return [Number(one)];
-  const count = Number(process.env["UBLK_SEEDS"] ?? SMOKE);
-  return Array.from({ length: count }, (_, index) => index + 1);
-}
-
-const all = seeds();
+const all = seedsToTell(SMOKE);
 const testQemu = test.skipIf(!hasQemu);
 const limit = Math.max(30_000, all.length * 3000);
 

@@ -12,7 +12,7 @@ import { EIO, ENOSPC } from "../../sim/errno.ts";
 import { FALLOCATE, FSYNC, type Verdict, WRITE as WRITE_SQE } from "../../sim/disk.ts";
 import { Platter } from "../../sim/platter.ts";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { type Asked, KiB, World } from "../../sim/world.ts";
 import {
   OP_DISCARD,
@@ -38,12 +38,6 @@ const REQUESTS = 150;
 const KILL_CHANCE = 0.1;
 const folder = memoryFolder();
 const count = { stories: 0, failed: 0, fenced: 0, askedQemu: 0 };
-
-function seeds(): number[] {
-  if (process.env["UBLK_SEED"] !== undefined) return [Number(process.env["UBLK_SEED"])];
-  const last = Number(process.env["UBLK_SEEDS"] ?? SMOKE);
-  return Array.from({ length: last }, (_, index) => index + 1);
-}
 
 /** One change of a sector, which is filled with one byte. */
 interface Change {
@@ -248,7 +242,7 @@ function shapeOf(random: Random): Shape {
 }
 
 function stories(name: string, harm: (story: Story) => void, judge: (story: Story) => void): void {
-  const all = seeds();
+  const all = seedsToTell(SMOKE);
   const tell = (seed: number): void => {
     const story = new Story(seed);
     harm(story);

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { SysError } from "../../../src/target/file_io.ts";
 import {
   OP_DISCARD,
@@ -28,10 +28,7 @@ const LIES_PER_IMAGE = 25;
 const MEMORY_MAX = 256 << 20;
 const SECONDS_MAX = 20;
 const folder = memoryFolder();
-const seeds =
-  process.env["UBLK_SEED"] === undefined
-    ? Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1)
-    : [Number(process.env["UBLK_SEED"])];
+const seeds = seedsToTell(SMOKE);
 const count = { refused: 0, served: 0, failedRequests: 0, requests: 0, fenced: 0 };
 
 test.skipIf(!hasQemu)(

@@ -10,7 +10,7 @@ import { expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Platter } from "../../sim/platter.ts";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { KiB, World } from "../../sim/world.ts";
 import {
   FLAG_FUA,
@@ -36,13 +36,8 @@ const ASK_QEMU = 20;
 /** For what is counted ahead. */
 const ROOM = 8 << 20;
 const folder = memoryFolder();
-const seeds = process.env["UBLK_SEED"] === undefined ? range() : [Number(process.env["UBLK_SEED"])];
+const seeds = seedsToTell(SMOKE);
 const count = { states: 0, resizes: 0, askedQemu: 0, leaky: 0, torn: 0 };
-
-function range(): number[] {
-  const last = Number(process.env["UBLK_SEEDS"] ?? SMOKE);
-  return Array.from({ length: last }, (_, index) => index + 1);
-}
 
 test.skipIf(!hasQemu)(
   "whatever a power cut leaves is consistent and has what was flushed",

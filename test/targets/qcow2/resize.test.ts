@@ -6,7 +6,7 @@ import { SysError } from "../../../src/target/file_io.ts";
 import { OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { thrown } from "../../temp.ts";
 import { memoryFolder } from "./folder.ts";
 import { chooseRange, chooseShape, createImage, qemuFill, type Shape } from "./images.ts";
@@ -121,18 +121,14 @@ testQemu("what was behind the end of a disk that shrank does not come back", () 
   expectSound(path);
 });
 
-const last = Number(process.env["UBLK_SEEDS"] ?? 12);
-const seeds =
-  process.env["UBLK_SEED"] === undefined
-    ? Array.from({ length: last }, (_, index) => index + 1)
-    : [Number(process.env["UBLK_SEED"])];
+const seeds = seedsToTell(12);
 
 testQemu(
   "an image of any kind has the contents that qemu gives it",
   () => {
     for (const seed of seeds) retelling(seed, import.meta.path, (chosen) => compare(chosen));
   },
-  Math.max(120_000, last * 10_000),
+  Math.max(120_000, seeds.length * 10_000),
 );
 
 function compare(seed: number): void {

@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { Random } from "../../sim/random.ts";
-import { retelling } from "../../sim/seeds.ts";
+import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { memoryFolder } from "./folder.ts";
 import { chooseShape, createImage, qemuFill } from "./images.ts";
 import { hasQemu, must } from "./qemu.ts";
@@ -12,7 +12,7 @@ setDefaultTimeout(60_000);
 const PATH = import.meta.path;
 const SMOKE = 10;
 const folder = memoryFolder();
-const seeds = Array.from({ length: Number(process.env["UBLK_SEEDS"] ?? SMOKE) }, (_, at) => at + 1);
+const seeds = seedsToTell(SMOKE);
 
 type Facts = Record<string, unknown>;
 
