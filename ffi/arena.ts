@@ -14,11 +14,6 @@ export function wordsAt(address: number, length: number): Int32Array {
   return new Int32Array(toArrayBuffer(address as Pointer, 0, length));
 }
 
-/** The same as float64, for what is counted. */
-export function doublesAt(address: number, count: number): Float64Array {
-  return new Float64Array(toArrayBuffer(address as Pointer, 0, count * 8));
-}
-
 /** Zeroed anonymous memory. Pages are backed when first touched, by whichever CPU does so. */
 export class Arena {
   readonly address: number;

@@ -1,6 +1,6 @@
 /** THREAD entry: ring + ios + commands + handlers → Loop.run(). */
 
-import { doublesAt } from "../ffi/arena.ts";
+import { wordsAt } from "../ffi/arena.ts";
 import { errorFacts, SysError } from "../ffi/errno.ts";
 import { KernelRing } from "../ffi/kernel_ring.ts";
 import * as libc from "../ffi/libc.ts";
@@ -11,7 +11,7 @@ import { assemble } from "./queue/assemble.ts";
 import type { QueueIo } from "./queue/io.ts";
 import { Loop } from "./queue/loop.ts";
 import { Tally } from "./queue/tally.ts";
-import { THREAD_CELLS } from "./target/counters.ts";
+import { THREAD_AREA } from "./target/counters.ts";
 import { OP_NAMES } from "./target/target.ts";
 
 declare const self: Worker;
@@ -42,7 +42,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
     log: (line) => trickle.say(line),
   });
   const complain = (error: unknown, io: QueueIo): void => trickle.say(threw(error, io));
-  const tally = new Tally(ios.length, doublesAt(plan.countersAddress, THREAD_CELLS));
+  const tally = new Tally(ios.length, wordsAt(plan.countersAddress, THREAD_AREA));
   const loop = new Loop(ring, [...ios, spare], commands, handlers, runnable, complain, tally, {
     io: spare,
     resized: (failure) => say({ kind: "resized", failure }),

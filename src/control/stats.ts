@@ -4,10 +4,11 @@
  */
 
 import { closeSync, fstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { doublesAt, PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
+import { PAGE_SIZE, roundUp, wordsAt } from "../../ffi/arena.ts";
 import { EIO, ENOENT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
+  addTo,
   BUCKETS,
   CELL_BUSY,
   CELL_OPS,
@@ -18,15 +19,16 @@ import {
   COUNTED_OPS,
   OP_CELLS,
   THREAD_AREA,
-  THREAD_CELLS,
+  THREAD_WORDS,
+  valueOf,
 } from "../target/counters.ts";
 import { openFile, putFile } from "./state.ts";
 
 /** Cells of the header. The schema changes with every change of the layout. */
 const HEADER = { schema: 0, threads: 1, sinceMs: 2, pid: 3 } as const;
 const HEADER_BYTES = 64;
-const CELL_BYTES = 8;
-const SCHEMA = 0x75626c6b01;
+const WORD_BYTES = 4;
+const SCHEMA = 0x75626c6b02;
 const THREADS_MAX = 4096;
 
 /** The counters of a device that this process serves. */
@@ -39,11 +41,11 @@ export interface Counters {
 /** Makes the file, all zero, and maps it. */
 export function makeCounters(id: number, threads: number, dir?: string): Counters {
   const length = roundUp(HEADER_BYTES + threads * THREAD_AREA, PAGE_SIZE);
-  const content = new Float64Array(length / CELL_BYTES);
-  content[HEADER.schema] = SCHEMA;
-  content[HEADER.threads] = threads;
-  content[HEADER.sinceMs] = Date.now();
-  content[HEADER.pid] = process.pid;
+  const content = new Int32Array(length / WORD_BYTES);
+  addTo(content, HEADER.schema, SCHEMA);
+  addTo(content, HEADER.threads, threads);
+  addTo(content, HEADER.sinceMs, Date.now());
+  addTo(content, HEADER.pid, process.pid);
   const path = putFile(id, "stat", new Uint8Array(content.buffer), dir);
   const fd = libc.open(path, libc.O_RDWR);
   const address = libc.mmap(
@@ -85,8 +87,7 @@ export function readStats(id: number, dir?: string): Stats | undefined {
   const fd = openFile(id, "stat", dir);
   if (fd === undefined) return undefined;
   try {
-    const cells = copyOf(fd, fstatSync(fd).size);
-    return cells === undefined ? undefined : statsOf(cells);
+    return read(fd, fstatSync(fd).size);
   } finally {
     closeSync(fd);
   }
@@ -116,32 +117,34 @@ export function replaceFile(path: string, text: string): void {
 }
 
 /** Through a mapping, because read(2) may tear a cell that is being written. */
-function copyOf(fd: number, size: number): Float64Array | undefined {
+function read(fd: number, size: number): Stats | undefined {
   if (size < PAGE_SIZE) return undefined;
   const address = libc.mmap(size, libc.PROT_READ, libc.MAP_SHARED, fd, 0);
-  const shared = doublesAt(address, Math.floor(size / CELL_BYTES));
-  const copy = Float64Array.from({ length: shared.length }, (_, index) => shared[index]!);
-  libc.munmap(address, size);
-  const threads = copy[HEADER.threads]!;
-  const whole = HEADER_BYTES + threads * THREAD_AREA <= size && threads <= THREADS_MAX;
-  return copy[HEADER.schema] === SCHEMA && whole ? copy : undefined;
+  try {
+    const header = wordsAt(address, HEADER_BYTES);
+    const threads = valueOf(header, HEADER.threads);
+    const whole = threads <= THREADS_MAX && HEADER_BYTES + threads * THREAD_AREA <= size;
+    if (valueOf(header, HEADER.schema) !== SCHEMA || !whole) return undefined;
+    return statsOf(header, wordsAt(address + HEADER_BYTES, threads * THREAD_AREA));
+  } finally {
+    libc.munmap(address, size);
+  }
 }
 
-function statsOf(cells: Float64Array): Stats {
-  const threads = Array.from({ length: cells[HEADER.threads]! }, (_, index) => {
-    const first = (HEADER_BYTES + index * THREAD_AREA) / CELL_BYTES;
-    return cells.subarray(first, first + THREAD_CELLS);
-  });
+function statsOf(header: Int32Array, areas: Int32Array): Stats {
+  const threads = Array.from({ length: areas.length / THREAD_WORDS }, (_, index) =>
+    areas.subarray(index * THREAD_WORDS, (index + 1) * THREAD_WORDS),
+  );
   const ops = COUNTED_OPS.map((name, op) => [name, opStats(threads, CELL_OPS + op * OP_CELLS)]);
   return {
-    since_ms: cells[HEADER.sinceMs]!,
-    ublksrv_pid: cells[HEADER.pid]!,
+    since_ms: valueOf(header, HEADER.sinceMs),
+    ublksrv_pid: valueOf(header, HEADER.pid),
     in_flight: sum(threads, CELL_BUSY),
     ops: Object.fromEntries(ops) as Stats["ops"],
   };
 }
 
-function opStats(threads: Float64Array[], block: number): OpStats {
+function opStats(threads: Int32Array[], block: number): OpStats {
   const histogram = Array.from({ length: BUCKETS }, (_, bucket) =>
     sum(threads, block + COUNT_BUCKETS + bucket),
   );
@@ -154,7 +157,7 @@ function opStats(threads: Float64Array[], block: number): OpStats {
   };
 }
 
-const sum = (threads: Float64Array[], cell: number): number =>
-  threads.reduce((all, cells) => all + cells[cell]!, 0);
+const sum = (threads: Int32Array[], cell: number): number =>
+  threads.reduce((all, words) => all + valueOf(words, cell), 0);
 
 const total = (numbers: number[]): number => numbers.reduce((all, one) => all + one, 0);

@@ -1,13 +1,17 @@
 // hot
 /**
- * Counts what a server thread does, for `ublk stat`. A request costs a few stores and the clock is
- * read once a turn, so a request that ends in the turn in which it came took "less than 1 us".
+ * Counts what a server thread does, for `ublk stat`. A request costs a few stores. The clock is
+ * read once a turn, and not at all while every request ends in the turn in which it came: such a
+ * request took "less than 1 us".
  */
 
+import { lowHalf } from "../../ffi/io_uring.ts";
 import {
+  addTo,
   BUCKETS,
   CELL_BUSY,
   CELL_OPS,
+  CELL_WORDS,
   COUNT_BUCKETS,
   COUNT_BYTES,
   COUNT_ERRORS,
@@ -15,7 +19,7 @@ import {
   COUNTED_OPS,
   COUNTED_OTHER,
   OP_CELLS,
-  THREAD_CELLS,
+  THREAD_WORDS,
 } from "../target/counters.ts";
 
 const OPS = COUNTED_OPS.length;
@@ -24,25 +28,34 @@ const NS_PER_US = 1000;
 const LONGEST_US = 2 ** (BUCKETS - 2);
 
 export class Tally {
-  readonly #cells: Float64Array;
-  /** When the request of a slot arrived, in microseconds. */
-  readonly #since: Float64Array;
+  readonly #words: Int32Array;
+  /** When the request of a slot arrived, in microseconds of a clock that stands still at times. */
+  readonly #since: Int32Array;
   #now = 0;
+  /** By how much that clock is behind. */
+  #lag = 0;
+  /** Requests that were in our hands when the turn began. */
+  #kept = 0;
 
-  /** `cells`: `THREAD_CELLS` of them; memory of its own where nobody looks. */
-  constructor(slots: number, cells: Float64Array = new Float64Array(THREAD_CELLS)) {
-    this.#cells = cells;
-    this.#since = new Float64Array(slots);
+  /** `words`: `THREAD_WORDS` of them; memory of its own where nobody looks. */
+  constructor(slots: number, words: Int32Array = new Int32Array(THREAD_WORDS)) {
+    this.#words = words;
+    this.#since = new Int32Array(slots);
   }
 
-  /** A turn is over; `busy` requests are in our hands while we sleep. */
+  /**
+   * A turn is over; `busy` requests are in our hands while we sleep. If there were none before,
+   * all of them came in this turn, and the clock goes on from there.
+   */
   rest(busy: number): void {
-    this.#cells[CELL_BUSY] = busy;
+    this.#words[CELL_BUSY * CELL_WORDS] = busy;
+    if (busy > 0 && this.#kept === 0) this.#lag = (microseconds() - this.#now) | 0;
+    this.#kept = busy;
   }
 
   /** The next turn begins. */
   wake(): void {
-    this.#now = Bun.nanoseconds() / NS_PER_US;
+    if (this.#kept > 0) this.#now = (microseconds() - this.#lag) | 0;
   }
 
   arrived(slot: number): void {
@@ -51,14 +64,21 @@ export class Tally {
 
   /** `result`: bytes done, or -errno. */
   done(slot: number, op: number, length: number, result: number): void {
-    const cells = this.#cells;
-    const us = this.#now - this.#since[slot]!;
+    const words = this.#words;
+    const us = (this.#now - this.#since[slot]!) & INT_MAX;
     const block = CELL_OPS + (op < OPS ? op : COUNTED_OTHER) * OP_CELLS;
-    if (result >= 0) cells[block + COUNT_BYTES]! += length;
-    else cells[block + COUNT_ERRORS]! += 1;
-    cells[block + COUNT_TIME_US]! += us;
-    cells[block + COUNT_BUCKETS + bucketOf(us)]! += 1;
+    if (result >= 0) addTo(words, block + COUNT_BYTES, length);
+    else addTo(words, block + COUNT_ERRORS, 1);
+    if (us > 0) addTo(words, block + COUNT_TIME_US, us);
+    addTo(words, block + COUNT_BUCKETS + bucketOf(us), 1);
   }
+}
+
+/** Wraps around after 71 minutes, of which half are told apart: no request lasts so long. */
+const INT_MAX = 0x7fffffff;
+
+function microseconds(): number {
+  return lowHalf(Bun.nanoseconds() / NS_PER_US);
 }
 
 /** 0 for less than 1, 1 for less than 2, 2 for less than 4, … */

@@ -5,16 +5,16 @@ import { readdirSync, readFileSync } from "node:fs";
 import { metricsText, writeMetrics } from "../../../src/cli/metrics.ts";
 import type { Counted } from "../../../src/cli/stat.ts";
 import { makeCounters, readStats } from "../../../src/control/stats.ts";
-import { doublesAt } from "../../../ffi/arena.ts";
+import { wordsAt } from "../../../ffi/arena.ts";
 import { Tally } from "../../../src/queue/tally.ts";
-import { COUNTED_OPS, THREAD_CELLS } from "../../../src/target/counters.ts";
+import { COUNTED_OPS, THREAD_AREA } from "../../../src/target/counters.ts";
 import { tempFolder, thrown } from "../../temp.ts";
 
 const folder = tempFolder();
 
 function counted(id: number): Counted {
   const counters = makeCounters(id, 1, folder("state"));
-  const tally = new Tally(1, doublesAt(counters.addresses[0]!, THREAD_CELLS));
+  const tally = new Tally(1, wordsAt(counters.addresses[0]!, THREAD_AREA));
   tally.wake();
   for (const result of [4096, 4096, -5]) {
     tally.arrived(0);

@@ -2,11 +2,11 @@
 
 import { expect, test } from "bun:test";
 import { statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
-import { doublesAt } from "../../../ffi/arena.ts";
+import { wordsAt } from "../../../ffi/arena.ts";
 import { makeCounters, readStats } from "../../../src/control/stats.ts";
 import { removeState } from "../../../src/control/state.ts";
 import { Tally } from "../../../src/queue/tally.ts";
-import { THREAD_CELLS } from "../../../src/target/counters.ts";
+import { THREAD_AREA } from "../../../src/target/counters.ts";
 import { tempFolder } from "../../temp.ts";
 
 const folder = tempFolder();
@@ -15,7 +15,7 @@ const folder = tempFolder();
 function counted(dir: string) {
   const counters = makeCounters(0, 2, dir);
   for (const [index, address] of counters.addresses.entries()) {
-    const tally = new Tally(1, doublesAt(address, THREAD_CELLS));
+    const tally = new Tally(1, wordsAt(address, THREAD_AREA));
     tally.wake();
     tally.arrived(0);
     tally.done(0, 0, 4096, 4096);
