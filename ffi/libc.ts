@@ -156,16 +156,10 @@ export function adviseSmallPages(address: number, length: number): void {
 }
 
 const MADV_DONTNEED = 4;
-const MADV_PAGEOUT = 21;
 
 /** Forgets pages of a private mapping; what was written to them is lost, and read anew. */
 export function dropPages(address: number, length: number): void {
   c.madvise(address, length, MADV_DONTNEED);
-}
-
-/** Gives back what can be read again; keeps what is ours alone. EINVAL before Linux 5.4. */
-export function pageOut(address: number, length: number): void {
-  c.madvise(address, length, MADV_PAGEOUT);
 }
 
 export function memset(address: number, byte: number, length: number): void {

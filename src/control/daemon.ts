@@ -5,6 +5,7 @@ import type { OpenDisk } from "../target/target.ts";
 import { isolate } from "./isolate.ts";
 import { openMailbox } from "./mailbox.ts";
 import { notifyStopping } from "./notify.ts";
+import { giveBackProgram } from "./process.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { type Host, Server } from "./server.ts";
@@ -52,7 +53,7 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
       openMailbox(server.id, () => resizes.welcome()),
     );
     await listener.live(server.id);
-    Bun.gc(true); // what starting left behind; otherwise the collector takes 20 s of small steps
+    giveBackProgram();
     // A page of ours that went to a swap device which we serve would never come back.
     host.log.bestEffort("memory may be swapped out", libc.mlockall);
     await server.ended();

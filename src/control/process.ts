@@ -1,4 +1,4 @@
-/** Processes that serve devices: whether one still runs, and waiting for its end. */
+/** Processes that serve devices: whether one still runs, its end, and what it needs no more. */
 
 import { readFileSync } from "node:fs";
 import * as libc from "../../ffi/libc.ts";
@@ -44,5 +44,23 @@ export function isServing(pid: number): boolean {
     return !pending.some(([, bits]) => (BigInt(`0x${bits}`) & SIGKILL_BIT) !== 0n);
   } catch {
     return false;
+  }
+}
+
+/** In /proc/PID/maps, of a file that is not written to: address range, `x` for code, offset. */
+const PROGRAM_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r-(.)p ([0-9a-f]+) \S+ [1-9]/;
+
+/**
+ * After the start: lets go of garbage, and of the pages of the executable and its libraries. They
+ * can be read again, and most were needed only to start. Linux never moves or writes to code, nor
+ * to the read-only data at a file's beginning; other pages may be ours alone and have to stay.
+ */
+export function giveBackProgram(): void {
+  Bun.gc(true); // otherwise the collector takes 20 s of small steps
+  for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
+    const [, from = "", to = "", execute, offset = ""] = PROGRAM_MAPPING.exec(line) ?? [];
+    if (execute !== "x" && Number.parseInt(offset, 16) !== 0) continue;
+    const address = Number.parseInt(from, 16);
+    libc.dropPages(address, Number.parseInt(to, 16) - address);
   }
 }

@@ -6,14 +6,13 @@
  * servers die too often, it stops the device: who waits for its IO is told the truth.
  */
 
-import { readFileSync } from "node:fs";
 import { SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import { KernelChannel } from "./command.ts";
 import { getDevInfo, stateName, stopDevice } from "./device.ts";
 import type { Log } from "./log.ts";
-import { isServing, openProcess } from "./process.ts";
+import { giveBackProgram, isServing, openProcess } from "./process.ts";
 import { isGone } from "./remove.ts";
 import { readState, writeState } from "./state.ts";
 import { takeoverBy } from "./takeover.ts";
@@ -122,7 +121,6 @@ const FOR_EVER = -1;
 function restUntilEnd(pid: number): void {
   const fd = openProcess(pid);
   if (fd < 0) return;
-  Bun.gc(true);
   giveBackProgram();
   try {
     libc.pollIn(fd, FOR_EVER);
@@ -130,24 +128,5 @@ function restUntilEnd(pid: number): void {
     if (!(error instanceof SysError)) throw error; // EINTR: it is looked at again
   } finally {
     libc.close(fd);
-  }
-}
-
-/** MAPPINGS of files: address range, permissions, offset, device, inode. */
-const FILE_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r(.)(.)p \S+ \S+ [1-9]/;
-
-/**
- * Lets go of the pages of the executable and its libraries: they can be read again, and most were
- * needed only to start.
- */
-function giveBackProgram(): void {
-  for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
-    const [, from = "", to = "", write, execute] = FILE_MAPPING.exec(line) ?? [];
-    if (from === "") continue;
-    const address = Number.parseInt(from, 16);
-    const length = Number.parseInt(to, 16) - address;
-    // Nobody writes to code; elsewhere pages may be ours alone, and those have to stay.
-    if (execute === "x" && write === "-") libc.dropPages(address, length);
-    else libc.pageOut(address, length);
   }
 }

@@ -77,7 +77,7 @@ story("an idle null device takes little memory and no CPU", {}, async (vm) => {
   expect(await comesToRest(vm, pid)).toBe(true);
   const rss = Number((await vm.sh`grep VmRSS /proc/${pid}/status`).split(/\s+/)[1]);
   console.log(`resident memory of an idle null device: ${(rss / 1024).toFixed(1)} MiB`);
-  expect(rss).toBeLessThan(48 << 10);
+  expect(rss).toBeLessThan(40 << 10);
   await vm.sh`ublk del -n 0`;
 });
 
