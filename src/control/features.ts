@@ -83,24 +83,22 @@ export function choose(asked: AskedFeatures, offered: bigint, disk: Disk): Chose
   if (asked.noPartScan) wanted.push("UBLK_F_NO_AUTO_PART_SCAN");
   if (asked.unprivileged) wanted.push("UBLK_F_UNPRIVILEGED_DEV");
   if (asked.splitQueues) wanted.push("UBLK_F_PER_IO_DAEMON");
-  const lacking = wanted.filter((flag) => !has(offered, flag));
-  if (lacking.length > 0) throw notOffered(asked.batch ? `batch, ${mode}` : mode, lacking);
+  mustOffer(wanted, offered, {
+    op: "choose mode",
+    subject: asked.batch ? `batch, ${mode}` : mode,
+    hint: "ublk features shows what it has; without options the best mode is chosen",
+  });
   if (asked.compInTask) wanted.push("UBLK_F_URING_CMD_COMP_IN_TASK");
   return { mode, flags: wanted.reduce((flags, flag) => flags | flagBit(flag), 0n) };
 }
 
 function recoveryFlags(recovery: Recovery, offered: bigint): FeatureFlag[] {
   const flags = RECOVERY_FLAGS[recovery];
-  const lacking = flags.filter((flag) => !has(offered, flag));
-  if (lacking.length > 0) {
-    throw new SysError({
-      op: "choose recovery",
-      errno: EOPNOTSUPP,
-      subject: recovery,
-      reason: `this kernel's driver lacks ${lacking.join(", ")}`,
-      hint: "ublk features shows what it has; -r and -i need less than -e",
-    });
-  }
+  mustOffer(flags, offered, {
+    op: "choose recovery",
+    subject: recovery,
+    hint: "ublk features shows what it has; -r and -i need less than -e",
+  });
   // It changes nothing until an upgrade makes use of it.
   const quiesce = recovery !== "none" && has(offered, "UBLK_F_QUIESCE");
   return quiesce ? [...flags, "UBLK_F_QUIESCE"] : flags;
@@ -139,14 +137,16 @@ function checked(mode: Mode, disk: Disk): Mode {
   });
 }
 
-function notOffered(what: string, lacking: FeatureFlag[]): SysError {
-  return new SysError({
-    op: "choose mode",
-    errno: EOPNOTSUPP,
-    subject: what,
-    reason: `this kernel's driver lacks ${lacking.join(", ")}`,
-    hint: "ublk features shows what it has; without options the best mode is chosen",
-  });
+/** Throws when the driver lacks one of `wanted`; `what` says what they were for. */
+function mustOffer(
+  wanted: FeatureFlag[],
+  offered: bigint,
+  what: { op: string; subject: string; hint: string },
+): void {
+  const lacking = wanted.filter((flag) => !has(offered, flag));
+  if (lacking.length === 0) return;
+  const reason = `this kernel's driver lacks ${lacking.join(", ")}`;
+  throw new SysError({ ...what, errno: EOPNOTSUPP, reason });
 }
 
 /** The mode that a device's flags stand for, whoever made it. */
