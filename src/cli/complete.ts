@@ -5,10 +5,10 @@
 
 import { type CommandDef, defineCommand } from "citty";
 import { deviceIds } from "../control/device.ts";
-import { MODES } from "../control/features.ts";
 import { LOG_LEVELS } from "../control/log.ts";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, TargetRegistry } from "../target/target.ts";
+import { MODES } from "../target/thread_shape.ts";
 import { cittyArgs, type OptionTable } from "./options.ts";
 import { print } from "./print.ts";
 import { SHELLS } from "./shells.ts";

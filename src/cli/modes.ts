@@ -1,8 +1,9 @@
 /** The options of `add` that say how data and commands travel, and which of them exclude others. */
 
-import { type AskedFeatures, type Mode, MODES, type Recovery } from "../control/features.ts";
+import type { AskedFeatures, Recovery } from "../control/features.ts";
 import { parseSize, UsageError } from "../target/parse.ts";
 import type { OptionValues } from "../target/target.ts";
+import { type Mode, MODES } from "../target/thread_shape.ts";
 import type { OptionTable, SwitchDef } from "./options.ts";
 
 /** A guess at where a copy becomes dearer than two more commands; nobody has measured it yet. */

@@ -3,6 +3,7 @@
 import { EINVAL, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { FEATURES, type FeatureFlag } from "../../ffi/ublk_cmd.ts";
 import type { Disk } from "../target/target.ts";
+import type { Mode } from "../target/thread_shape.ts";
 
 export function flagBit(flag: FeatureFlag): bigint {
   return 1n << BigInt(FEATURES.findIndex((feature) => feature.flag === flag));
@@ -20,10 +21,6 @@ export function flagWords(flags: bigint): string[] {
   }
   return words;
 }
-
-/** How a device moves its data. */
-export const MODES = ["copy", "get-data", "user-copy", "zero-copy", "auto-zero-copy"] as const;
-export type Mode = (typeof MODES)[number];
 
 /** The flags that make a mode. */
 const MODE_FLAGS: Record<Mode, FeatureFlag[]> = {

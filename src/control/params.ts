@@ -12,7 +12,7 @@ import {
   ublkParams,
 } from "../../ffi/ublk_cmd.ts";
 import type { Disk, Segments } from "../target/target.ts";
-import type { Mode } from "./features.ts";
+import type { Mode } from "../target/thread_shape.ts";
 
 const SECTOR_BITS = 9;
 /** What the kernel's own loop device allows: a request's length is 32 bits of bytes. */

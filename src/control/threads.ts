@@ -2,22 +2,14 @@
 
 import { EIO, type ErrorFacts, SysError } from "../../ffi/errno.ts";
 import type { Disk } from "../target/target.ts";
-import type { Mode } from "./features.ts";
+import type { QueueShare, ThreadShape } from "../target/thread_shape.ts";
 import type { LogLevel, WriteLine } from "./log.ts";
 
 /** A queue as this process has it. */
-export interface MappedQueue {
-  queueId: number;
-  depth: number;
-  /** Where its iods are mapped. */
-  iodsAddress: number;
-  iodsLength: number;
+export interface MappedQueue extends Omit<QueueShare, "firstTag" | "tagStep"> {
   /** cpu_set_t of the CPUs whose requests come here. */
   cpus: Uint8Array;
 }
-
-/** The part of a queue that one thread serves: tags `firstTag`, `firstTag + tagStep`, … */
-export type ShareOfQueue = Omit<MappedQueue, "cpus"> & { firstTag: number; tagStep: number };
 
 /** All that a Worker needs; it crosses to it as a structured clone. */
 export interface ThreadPlan {
@@ -33,17 +25,7 @@ export interface ThreadPlan {
   cpus: Uint8Array;
   /** Where its counters are mapped; target/counters.ts says what is in them. */
   countersAddress: number;
-  shape: {
-    mode: Mode;
-    batch: boolean;
-    userCopy: boolean;
-    zeroCopyMin: number;
-    maxIoBytes: number;
-    pollUs: number;
-    queues: ShareOfQueue[];
-    /** Registered files: the char device, those of the disk, /dev/zero. */
-    files: number[];
-  };
+  shape: ThreadShape;
 }
 
 /**
@@ -67,7 +49,7 @@ export function dealQueues(queues: MappedQueue[], threads: number): MappedQueueS
 
 export interface MappedQueueShares {
   cpus: Uint8Array[];
-  queues: ShareOfQueue[];
+  queues: QueueShare[];
 }
 
 /** What a Worker says. `ready` comes before it blocks for good, `failed` instead of ending well. */

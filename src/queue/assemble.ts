@@ -5,6 +5,7 @@ import { EINVAL, SysError } from "../../ffi/errno.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
 import { KernelRing, QUEUE_RING_FLAGS } from "../../ffi/kernel_ring.ts";
 import { ZEROES_MAX } from "../target/target.ts";
+import type { QueueShare, ThreadShape } from "../target/thread_shape.ts";
 import { BatchQueue, FETCH_BUFFERS } from "./batch_queue.ts";
 import { type Commands, TagCommands } from "./commands.ts";
 import { BatchCommands } from "./commands_batch.ts";
@@ -13,31 +14,6 @@ import { CopyIo } from "./io_copy.ts";
 import { RegisteredIo } from "./io_registered.ts";
 import { UserCopyIo } from "./io_user_copy.ts";
 import { WaitTimes } from "./wait_times.ts";
-
-/** The part of a queue that one thread serves: tags `firstTag`, `firstTag + tagStep`, … */
-export interface QueueShare {
-  queueId: number;
-  depth: number;
-  firstTag: number;
-  tagStep: number;
-  /** Where this process has the queue's iods mapped. */
-  iodsAddress: number;
-  iodsLength: number;
-}
-
-export interface ThreadShape {
-  mode: "copy" | "get-data" | "user-copy" | "zero-copy" | "auto-zero-copy";
-  batch: boolean;
-  userCopy: boolean;
-  /** Bytes from which on a request is worth a registration of its own. */
-  zeroCopyMin: number;
-  maxIoBytes: number;
-  /** Microseconds to look for completions before sleeping. */
-  pollUs: number;
-  queues: QueueShare[];
-  /** Registered files: the char device, those of the disk, /dev/zero. */
-  files: number[];
-}
 
 /** A ring that can be told of files and buffers: the kernel's, or a simulated one. */
 export interface ThreadRing extends Ring {

@@ -1,7 +1,8 @@
 /** Serves a million requests in a process of its own, whose collector is being listened to. */
 
 import { Arena, wordsAt } from "../../ffi/arena.ts";
-import { assemble, type ThreadShape } from "../../src/queue/assemble.ts";
+import { assemble } from "../../src/queue/assemble.ts";
+import type { ThreadShape } from "../../src/target/thread_shape.ts";
 import type { QueueIo } from "../../src/queue/io.ts";
 import { Loop } from "../../src/queue/loop.ts";
 import type { Handlers, QueueContext } from "../../src/target/target.ts";

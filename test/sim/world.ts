@@ -1,7 +1,8 @@
 /** The server's queue thread, as production builds it, over a simulated ring, driver and disk. */
 
 import { Arena } from "../../ffi/arena.ts";
-import { type Assembly, assemble, type ThreadShape } from "../../src/queue/assemble.ts";
+import { type Assembly, assemble } from "../../src/queue/assemble.ts";
+import type { ThreadShape } from "../../src/target/thread_shape.ts";
 import { KIND_RESIZE, type QueueIo, userMeta } from "../../src/queue/io.ts";
 import { Loop } from "../../src/queue/loop.ts";
 import type { Handlers, QueueContext } from "../../src/target/target.ts";

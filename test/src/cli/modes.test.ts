@@ -3,7 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "../../../src/cli/modes.ts";
 import { parseOptions } from "../../../src/cli/options.ts";
-import { MODES, type Recovery } from "../../../src/control/features.ts";
+import type { Recovery } from "../../../src/control/features.ts";
+import { MODES } from "../../../src/target/thread_shape.ts";
 import { UsageError } from "../../../src/target/parse.ts";
 
 function asked(line: string, splitQueues = false) {

@@ -9,13 +9,12 @@ import {
   flagBit,
   flagWords,
   has,
-  type Mode,
   modeOf,
-  MODES,
   type Recovery,
   recoveryOf,
 } from "../../../src/control/features.ts";
 import type { Disk } from "../../../src/target/target.ts";
+import { type Mode, MODES } from "../../../src/target/thread_shape.ts";
 import { diskOf } from "../../disks.ts";
 import { thrown } from "../../temp.ts";
 

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { ublkParams } from "../../../ffi/ublk_cmd.ts";
-import { type Mode, MODES } from "../../../src/control/features.ts";
+import { type Mode, MODES } from "../../../src/target/thread_shape.ts";
 import { encodeParams } from "../../../src/control/params.ts";
 import type { Disk } from "../../../src/target/target.ts";
 import { diskOf } from "../../disks.ts";

@@ -4,7 +4,8 @@ import { expect, test } from "bun:test";
 import { Arena } from "../../../ffi/arena.ts";
 import { SysError } from "../../../ffi/errno.ts";
 import * as libc from "../../../ffi/libc.ts";
-import { assemble, type ThreadShape } from "../../../src/queue/assemble.ts";
+import { assemble } from "../../../src/queue/assemble.ts";
+import { MODES, type ThreadShape } from "../../../src/target/thread_shape.ts";
 import { BatchCommands } from "../../../src/queue/commands_batch.ts";
 import { thrown } from "../../temp.ts";
 
@@ -21,8 +22,6 @@ function shapeOf(facts: Partial<ThreadShape>, depth = 8, queues = 2): ThreadShap
     queues: Array.from({ length: queues }, (_, queueId) => ({ queueId, ...share, ...memory })),
   };
 }
-
-const MODES = ["copy", "get-data", "user-copy", "zero-copy", "auto-zero-copy"] as const;
 
 test.each(MODES)("a thread of mode %s is set up and taken down", (mode) => {
   const zero = libc.open("/dev/zero", libc.O_RDONLY);
