@@ -2,7 +2,7 @@
 
 import { expect } from "bun:test";
 import type { OptionValues } from "../../src/target/target.ts";
-import faultInject from "../../targets/fault_inject.ts";
+import faultInject from "../../targets/fault_inject/target.ts";
 import { diskOf } from "../disks.ts";
 import { Guest } from "./guest.ts";
 import { story } from "./seeds.ts";
