@@ -1,11 +1,11 @@
-/** Finding free clusters and counting them, with new refcount blocks and tables as they fill up. */
+/** Finding free clusters and counting them. */
 
 import { EIO, ENOSPC } from "../../src/target/file_io.ts";
-import { bytesAt, copyMemory, viewAt } from "../../src/target/memory.ts";
-import { type Coroutine, type Io, ZEROES_MAX } from "../../src/target/target.ts";
+import type { Coroutine, Io } from "../../src/target/target.ts";
 import * as q from "./format.ts";
 import { Mutex } from "./locks.ts";
 import type { RefcountTable } from "./refcount.ts";
+import { RefcountBlocks } from "./refcount_blocks.ts";
 import { Reserve } from "./reserve.ts";
 import type { Store } from "./store.ts";
 import { DIRTY } from "./table_cache.ts";
@@ -24,8 +24,6 @@ export interface Run {
 /** Called with what is no longer needed once the change that replaced it is in the file. */
 export type Release = (cluster: number, count: number) => void;
 
-const TABLE_ENTRY_OFFSET_MAX = 2 ** 56;
-const SECTOR = 512;
 /** Between 0 and the errnos: look on. */
 const NOTHING_HERE = 1;
 
@@ -33,29 +31,20 @@ export class Allocator {
   readonly #store: Store;
   readonly #table: RefcountTable;
   readonly #release: Release;
+  readonly #blocks: RefcountBlocks;
   readonly #mutex: Mutex;
-  /** A sector of memory, to write table entries and the header from. */
-  readonly #scratch: number;
-  readonly #scratchBytes: Uint8Array;
   /** No cluster below is free. */
   #hint = 0;
-  /** No cluster at or above has ever been used. */
-  #freshFrom: number;
   readonly #reserve: Reserve;
-  readonly #limit: number;
 
   /** `limit`: bytes that the file can grow to. */
   constructor(store: Store, table: RefcountTable, release: Release, limit: number) {
     this.#store = store;
     this.#table = table;
     this.#release = release;
-    this.#limit = Math.min(limit, TABLE_ENTRY_OFFSET_MAX);
+    this.#blocks = new RefcountBlocks(store, table, release, limit);
     this.#reserve = new Reserve(store.clusterSize);
     this.#mutex = new Mutex(store.context.runnable);
-    this.#scratch = store.context.allocate(SECTOR);
-    this.#scratchBytes = bytesAt(this.#scratch, SECTOR);
-    this.#freshFrom = Math.ceil(store.end(store.file) / store.clusterSize);
-    if (Number.isFinite(limit)) this.#freshFrom = Number.POSITIVE_INFINITY;
   }
 
   /** A cluster has become free. */
@@ -84,14 +73,14 @@ export class Allocator {
 
   /** In the slice of counts with `cluster`: 0 for a run, NOTHING_HERE, or -errno. */
   *#look(io: Io, cluster: number, wanted: number, run: Run): Coroutine {
-    if ((cluster + 1) * this.#store.clusterSize > this.#limit) return -ENOSPC;
-    const failure = yield* this.#provideBlock(io, cluster);
+    if ((cluster + 1) * this.#store.clusterSize > this.#blocks.limit) return -ENOSPC;
+    const failure = yield* this.#blocks.provide(io, cluster);
     if (failure < 0) return failure;
     const slot = yield* this.pin(io, cluster);
     if (slot < 0) return slot;
     yield* settle(this.#store.cache, slot);
     const first = this.#firstFree(slot, cluster);
-    const fresh = first >= this.#freshFrom;
+    const fresh = first >= this.#blocks.freshFrom;
     const most = fresh ? this.#reserve.ahead(wanted) : wanted;
     if (first >= 0 && this.#count(slot, first, most, run)) {
       return fresh ? yield* this.#fillReserve(io, run) : 0;
@@ -124,7 +113,7 @@ export class Allocator {
   #count(slot: number, first: number, most: number, run: Run): boolean {
     const { cache, clusterSize, mapping } = this.#store;
     const view = cache.view;
-    const limit = Math.floor(this.#limit / clusterSize);
+    const limit = Math.floor(this.#blocks.limit / clusterSize);
     const end = Math.min(this.#table.sliceEnd(first), first + most, limit);
     let last = first;
     while (last < end && this.#table.get(view, slot, last) === 0) {
@@ -142,7 +131,7 @@ export class Allocator {
     run.count = last - first;
     run.slot = slot;
     run.fresh = false;
-    this.#freshFrom = Math.max(this.#freshFrom, last);
+    this.#blocks.freshFrom = Math.max(this.#blocks.freshFrom, last);
     return true;
   }
 
@@ -156,7 +145,7 @@ export class Allocator {
     // Space that is there already makes writes cheaper; where it cannot be had, holes do.
     io.zeroRange(file, first * clusterSize, run.count * clusterSize);
     yield;
-    io.writeZeroes(file, end * clusterSize - SECTOR, SECTOR);
+    io.writeZeroes(file, end * clusterSize - q.SECTOR, q.SECTOR);
     const failure = yield;
     if (failure < 0) {
       this.#reserve.shrink();
@@ -195,113 +184,6 @@ export class Allocator {
     return failure;
   }
 
-  /** Sees to it that there is a refcount block in charge of `cluster`. */
-  *#provideBlock(io: Io, cluster: number): Coroutine {
-    const table = this.#table;
-    const index = Math.floor(cluster / table.blockEntries);
-    if (index >= table.entries) {
-      const failure = yield* this.#growTable(io);
-      if (failure < 0) return failure;
-    }
-    const block = table.blockOf(cluster);
-    if (block > 0) return 0;
-    if (block < 0) return this.#store.fence(`refcount table entry ${index} cannot be right`);
-    // What a new block counts is free, so it may well stand there itself.
-    const first = index * table.blockEntries;
-    const failure = yield* this.#makeBlocks(io, first, 1, 1);
-    if (failure < 0) return failure;
-    const durable = yield* this.#store.barrier(io);
-    if (durable < 0) return durable;
-    return yield* this.#setEntry(io, index, first * table.clusterSize);
-  }
-
-  /** Writes `blocks` new blocks from cluster `first` on, which count `used` clusters as used. */
-  *#makeBlocks(io: Io, first: number, blocks: number, used: number): Coroutine {
-    const { clusterSize, file, cache } = this.#store;
-    const table = this.#table;
-    const begin = first * clusterSize;
-    const end = begin + blocks * clusterSize;
-    if (this.#store.mapping.isForbidden(begin)) {
-      return this.#store.fence(`cluster ${first} is in use and nothing counts it`);
-    }
-    if (end > this.#limit) return -ENOSPC;
-    for (let at = begin; at < end; at += ZEROES_MAX) {
-      io.writeZeroes(file, at, Math.min(ZEROES_MAX, end - at));
-      const failure = yield;
-      if (failure < 0) return failure;
-    }
-    this.#store.extend(file, end);
-    this.#freshFrom = Math.max(this.#freshFrom, first + used);
-    for (let done = 0; done < used;) {
-      const cluster = first + done;
-      const block = begin + Math.floor(done / table.blockEntries) * clusterSize;
-      const offset = table.sliceOffset(block, cluster);
-      const slot = yield* pinSlice(cache, io, file, offset, table.sliceSize);
-      if (slot < 0) return slot;
-      const upTo = Math.min(table.sliceEnd(cluster), first + used);
-      for (let one = cluster; one < upTo; one++) table.set(cache.view, slot, one, 1);
-      cache.state[slot]! |= DIRTY;
-      const failure = yield* writeBack(cache, io, slot, file, offset, table.sliceSize);
-      unpin(cache, slot);
-      if (failure < 0) return this.#store.fence(`a refcount block could not be written`);
-      done = upTo - first;
-    }
-    return 0;
-  }
-
-  /** Enters a block into the table: the file first, so that nobody relies on what it lacks. */
-  *#setEntry(io: Io, index: number, block: number): Coroutine {
-    const table = this.#table;
-    const from = index * 8 - ((index * 8) % SECTOR);
-    copyMemory(this.#scratch, table.address + from, SECTOR);
-    putOffset(viewAt(this.#scratch, SECTOR), (index * 8) % SECTOR, block);
-    const failure = yield* this.#store.writeMeta(io, table.offset + from, this.#scratch, SECTOR);
-    if (failure === 0) putOffset(table.view, index * 8, block);
-    return failure;
-  }
-
-  /**
-   * A larger table, with the blocks that count it, where the old one's reach ends: what stands
-   * there is counted by nobody yet. The header takes to it in one sector.
-   */
-  *#growTable(io: Io): Coroutine {
-    const table = this.#table;
-    const { clusterSize, file } = this.#store;
-    const most = q.REFCOUNT_TABLE_BYTES_MAX / clusterSize;
-    const clusters = Math.min(most, table.clusters * 2);
-    if (clusters <= table.clusters) return -ENOSPC;
-    const first = table.entries * table.blockEntries;
-    let blocks = 1;
-    while (blocks * table.blockEntries < blocks + clusters) blocks++;
-    if (table.entries + blocks > (clusters * clusterSize) / 8) return -ENOSPC;
-    const failure = yield* this.#makeBlocks(io, first, blocks, blocks + clusters);
-    if (failure < 0) return failure;
-    const length = clusters * clusterSize;
-    const address = this.#store.context.allocate(length);
-    copyMemory(address, table.address, table.entries * 8);
-    const view = viewAt(address, length);
-    for (let block = 0; block < blocks; block++) {
-      putOffset(view, (table.entries + block) * 8, (first + block) * clusterSize);
-    }
-    const offset = (first + blocks) * clusterSize;
-    io.writeMeta(file, offset, address, length);
-    const written = yield;
-    if (written < 0) return written;
-    this.#store.extend(file, offset + length);
-    const durable = yield* this.#store.barrier(io);
-    if (durable < 0) return durable;
-    const old = { cluster: table.offset / clusterSize, count: table.clusters };
-    const taken = yield* this.#rewriteHeader(io, (header) => {
-      putOffset(header, q.REFCOUNT_TABLE_OFFSET_AT, offset);
-      header.setUint32(q.REFCOUNT_TABLE_OFFSET_AT + 8, clusters);
-    });
-    if (taken < 0) return taken;
-    Object.assign(table, { offset, clusters, entries: length / 8, address, view });
-    this.#forbidTable();
-    this.#release(old.cluster, old.count);
-    return 0;
-  }
-
   /** More neighbours than `allocate` ever finds: a block of counts stands between. */
   get togetherMax(): number {
     return this.#table.blockEntries - 1;
@@ -314,69 +196,19 @@ export class Allocator {
   *allocateAfterAll(io: Io, wanted: number): Coroutine {
     yield* this.#mutex.lock();
     try {
-      const table = this.#table;
-      let blocks = 1;
-      while (blocks * table.blockEntries < blocks + wanted) blocks++;
-      let index = this.#firstUnused();
-      while (index + blocks > table.entries) {
-        const grown = yield* this.#growTable(io);
-        if (grown < 0) return grown;
-        index = this.#firstUnused();
-      }
-      const first = index * table.blockEntries;
-      const made = yield* this.#makeBlocks(io, first, blocks, blocks + wanted);
-      if (made < 0) return made;
-      const durable = yield* this.#store.barrier(io);
-      if (durable < 0) return durable;
-      for (let block = 0; block < blocks; block++) {
-        const offset = (first + block) * table.clusterSize;
-        const failure = yield* this.#setEntry(io, index + block, offset);
-        if (failure < 0) return failure;
-      }
-      return first + blocks;
+      return yield* this.#blocks.makeBehindAll(io, wanted);
     } finally {
       this.#mutex.unlock();
     }
-  }
-
-  /** The first refcount table entry behind all that have a block, and behind the file. */
-  #firstUnused(): number {
-    const table = this.#table;
-    let index = table.entries;
-    while (index > 0 && table.blockOf((index - 1) * table.blockEntries) === 0) index--;
-    if (Number.isFinite(this.#freshFrom)) {
-      index = Math.max(index, Math.ceil(this.#freshFrom / table.blockEntries));
-    }
-    return index;
   }
 
   /** Writes the header's first sector, changed, and makes it durable. */
   *changeHeader(io: Io, change: (view: DataView) => void): Coroutine {
     yield* this.#mutex.lock();
     try {
-      return yield* this.#rewriteHeader(io, change);
+      return yield* this.#blocks.rewriteHeader(io, change);
     } finally {
       this.#mutex.unlock();
     }
   }
-
-  *#rewriteHeader(io: Io, change: (view: DataView) => void): Coroutine {
-    this.#store.image.read(this.#scratchBytes, 0);
-    change(viewAt(this.#scratch, SECTOR));
-    const failure = yield* this.#store.writeMeta(io, 0, this.#scratch, SECTOR);
-    if (failure < 0) return failure;
-    return yield* this.#store.barrier(io);
-  }
-
-  /** Ranges of tables that no data may stand in: the third one is the refcount table. */
-  #forbidTable(): void {
-    const { forbidden } = this.#store.mapping;
-    forbidden[4] = this.#table.offset;
-    forbidden[5] = this.#table.offset + this.#table.clusters * this.#store.clusterSize;
-  }
-}
-
-export function putOffset(view: DataView, at: number, offset: number): void {
-  view.setUint32(at, Math.floor(offset / q.TWO_32));
-  view.setUint32(at + 4, offset);
 }

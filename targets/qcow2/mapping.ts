@@ -234,3 +234,9 @@ export function tableOffset(table: DataView, at: number, clusterSize: number): n
   const offset = high * q.TWO_32 + low;
   return offset % clusterSize === 0 ? offset : MISS;
 }
+
+/** Writes an offset, or any other 64-bit number, as the format has them. */
+export function putOffset(view: DataView, at: number, offset: number): void {
+  view.setUint32(at, Math.floor(offset / q.TWO_32));
+  view.setUint32(at + 4, offset);
+}

@@ -1,12 +1,11 @@
 /** Putting refcounts right: leaks given back, counts that are too low raised, or all built anew. */
 
 import type { SyncFile } from "../../src/target/file_io.ts";
-import { putOffset } from "./allocate.ts";
 import { beginWriting } from "./begin.ts";
 import { checkImage, type Findings, type Progress, storedCounts } from "./check.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader } from "./header.ts";
-import { tableOffset } from "./mapping.ts";
+import { putOffset, tableOffset } from "./mapping.ts";
 import { setRefcount } from "./refcount.ts";
 
 export type Repair = "leaks" | "all";

@@ -13,9 +13,10 @@
 import { EIO, ENOSPC } from "../../src/target/file_io.ts";
 import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, type QueueContext } from "../../src/target/target.ts";
-import { type Allocator, putOffset, type Release, type Run } from "./allocate.ts";
+import type { Allocator, Release, Run } from "./allocate.ts";
 import * as q from "./format.ts";
 import type { RangeLocks } from "./locks.ts";
+import { putOffset } from "./mapping.ts";
 import type { Layer } from "./read.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";

@@ -3,9 +3,10 @@
 import { EIO } from "../../src/target/file_io.ts";
 import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, WaitList, ZEROES_MAX } from "../../src/target/target.ts";
-import { type Allocator, putOffset, type Release, type Run } from "./allocate.ts";
+import type { Allocator, Release, Run } from "./allocate.ts";
 import * as q from "./format.ts";
 import { Mutex } from "./locks.ts";
+import { putOffset } from "./mapping.ts";
 import type { Store } from "./store.ts";
 import type { Workspaces } from "./workspace.ts";
 
