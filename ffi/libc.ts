@@ -1,109 +1,8 @@
-/** The C library's system calls; each throws SysError, with errno read in one place. */
+/** The C library's system calls; each throws SysError. */
 
-import { dlopen, FFIType, type Pointer, ptr, read } from "bun:ffi";
-import { SysError } from "./errno.ts";
+import { ptr } from "bun:ffi";
+import { c, check } from "./c_library.ts";
 import { machine } from "./machine.ts";
-
-const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
-
-const { symbols: c } = openFirst(LIBRARIES, {
-  __errno_location: { args: [], returns: FFIType.ptr },
-  open: { args: [FFIType.cstring, FFIType.i32, FFIType.u32], returns: FFIType.i32 },
-  close: { args: [FFIType.i32], returns: FFIType.i32 },
-  dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
-  ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-  fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
-  fallocate: {
-    args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64],
-    returns: FFIType.i32,
-  },
-  mmap: {
-    args: [FFIType.u64, FFIType.u64, FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i64],
-    returns: FFIType.i64_fast,
-  },
-  munmap: { args: [FFIType.u64, FFIType.u64], returns: FFIType.i32 },
-  madvise: { args: [FFIType.u64, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
-  mlockall: { args: [FFIType.i32], returns: FFIType.i32 },
-  chmod: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
-  fchownat: {
-    args: [FFIType.i32, FFIType.cstring, FFIType.u32, FFIType.u32, FFIType.i32],
-    returns: FFIType.i32,
-  },
-  memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
-  memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
-  eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
-  getsockopt: {
-    args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
-    returns: FFIType.i32,
-  },
-  getpagesize: { args: [], returns: FFIType.i32 },
-  poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
-  prctl: {
-    args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64],
-    returns: FFIType.i32,
-  },
-  sched_getaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-  sched_setaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
-  syscall: {
-    args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
-    returns: FFIType.i64_fast,
-  },
-  chroot: { args: [FFIType.cstring], returns: FFIType.i32 },
-  setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
-  unshare: { args: [FFIType.i32], returns: FFIType.i32 },
-  mount: {
-    args: [FFIType.cstring, FFIType.cstring, FFIType.ptr, FFIType.u64, FFIType.ptr],
-    returns: FFIType.i32,
-  },
-  umount2: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.i32 },
-  socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
-  connect: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
-  send: {
-    args: [FFIType.i32, FFIType.ptr, FFIType.u64, FFIType.i32],
-    returns: FFIType.i64_fast,
-  },
-});
-
-type Symbols = Parameters<typeof dlopen>[1];
-
-/** The first of several libraries that is there; the last one's error when none is. */
-function openFirst<const S extends Symbols>(
-  names: readonly string[],
-  symbols: S,
-): ReturnType<typeof dlopen<S>> {
-  let failure: unknown;
-  for (const name of names) {
-    try {
-      return dlopen(name, symbols);
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-// The address is the thread's own and never changes; every thread loads this module anew.
-const errnoAddress = c.__errno_location() as Pointer;
-
-function check(result: number | bigint, op: string, subject?: string): number {
-  if (result !== -1) return Number(result);
-  const errno = read.i32(errnoAddress, 0);
-  throw new SysError(subject === undefined ? { op, errno } : { op, errno, subject });
-}
-
-const RTLD_NOW = 2;
-const { symbols: loader } = openFirst(["libdl.so.2", ...LIBRARIES], {
-  dlopen: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.ptr },
-});
-
-/**
- * Loads a library from where the system keeps them; false when it is not there. Bun's own `dlopen`
- * would go on to look in the current directory, where anybody may have put one. Names of the C
- * library are safe from that: it is mapped already.
- */
-export function loadLibrary(name: string): boolean {
-  return loader.dlopen(name, RTLD_NOW) !== null;
-}
 
 export const O_RDONLY = 0o0;
 export const O_RDWR = 0o2;
@@ -280,13 +179,6 @@ export function pollIn(fd: number, timeoutMs: number): boolean {
   return check(c.poll(ptr(entry), 1, timeoutMs), "poll") > 0;
 }
 
-const CLONE_NEWNS = 0x00020000;
-const CLONE_FS = 0x200;
-const MS_REC = 0x4000;
-const MS_PRIVATE = 1 << 18;
-const MNT_DETACH = 2;
-
-/** A mount namespace of its own for the calling thread, and for what it starts afterwards. */
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 
@@ -297,33 +189,6 @@ export function peerUid(fd: number): number {
   const result = c.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ptr(ucred), ptr(length));
   check(result, "getsockopt SO_PEERCRED");
   return ucred[1]!;
-}
-
-export function unshareMounts(): void {
-  check(c.unshare(CLONE_NEWNS), "unshare", "CLONE_NEWNS");
-}
-
-/**
- * The calling thread goes to the mount namespace that `fd` stands for; threads that it has started
- * meanwhile stay where they are.
- */
-export function enterMounts(fd: number): void {
-  // EINVAL while a thread that was started meanwhile shares root and directory with us.
-  check(c.unshare(CLONE_FS), "unshare", "CLONE_FS");
-  check(c.setns(fd, CLONE_NEWNS), "setns", "CLONE_NEWNS");
-}
-
-export function chroot(path: string): void {
-  check(c.chroot(path), "chroot", path);
-}
-
-/** Nothing mounted or unmounted here reaches any other namespace. */
-export function makeMountsPrivate(): void {
-  check(c.mount("none", "/", null, MS_REC | MS_PRIVATE, null), "mount", "/");
-}
-
-export function detachMount(path: string): void {
-  check(c.umount2(path, MNT_DETACH), "umount2", path);
 }
 
 export function socket(domain: number, type: number): number {

@@ -2,6 +2,7 @@
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { existsSync, readFileSync, writeSync } from "node:fs";
+import { loadLibrary } from "./c_library.ts";
 import { EINVAL, ENOENT, EPERM, SysError } from "./errno.ts";
 import * as libc from "./libc.ts";
 
@@ -26,7 +27,7 @@ const { symbols } = openLiburing({
 
 /** The system's library; failing that our own, out of memory that nobody else can replace. */
 function openLiburing<const S extends Symbols>(symbols: S): ReturnType<typeof dlopen<S>> {
-  if (libc.loadLibrary(LIBURING)) return dlopen(LIBURING, symbols);
+  if (loadLibrary(LIBURING)) return dlopen(LIBURING, symbols);
   if (!Bun.isStandaloneExecutable || !existsSync(EMBEDDED)) throw missing();
   const fd = libc.memfdCreate("liburing");
   writeSync(fd, readFileSync(EMBEDDED));

@@ -9,6 +9,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { EPERM, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import * as mounts from "../../ffi/mounts.ts";
 import type { Log } from "./log.ts";
 
 /** Device nodes, the state directory, and what the runtime itself reads. */
@@ -17,7 +18,7 @@ const NEEDED = new Set(["/", "/dev", "/proc", "/run", "/sys"]);
 /** For the process that is about to start, or to become, the daemon. */
 export function enterOwnMountNamespace(): boolean {
   try {
-    libc.unshareMounts();
+    mounts.unshareMounts();
     return true;
   } catch (error) {
     if (error instanceof SysError) return false; // without the privilege there is no device either
@@ -30,23 +31,23 @@ export function enterOwnMountNamespace(): boolean {
  * of ours begins its life elsewhere.
  */
 export function withMountsKept<T>(start: () => T): T {
-  const mounts = libc.open("/proc/self/ns/mnt", libc.O_RDONLY);
+  const home = libc.open("/proc/self/ns/mnt", libc.O_RDONLY);
   const root = libc.open("/", libc.O_RDONLY);
   const directory = process.cwd();
   try {
     return start();
   } finally {
-    comeHome(mounts, root, directory);
-    libc.close(mounts);
+    comeHome(home, root, directory);
+    libc.close(home);
     libc.close(root);
   }
 }
 
 /** setns(2) leaves us in the namespace's own root, which need not be ours. */
-function comeHome(mounts: number, root: number, directory: string): void {
+function comeHome(home: number, root: number, directory: string): void {
   try {
-    libc.enterMounts(mounts);
-    libc.chroot(`/proc/self/fd/${root}`);
+    mounts.enterMounts(home);
+    mounts.chroot(`/proc/self/fd/${root}`);
     process.chdir(directory);
   } catch (error) {
     // Who may not come back could not leave either.
@@ -57,7 +58,7 @@ function comeHome(mounts: number, root: number, directory: string): void {
 /** For the daemon, once its files are open: out of every mount, and spared by the OOM killer. */
 export function isolate(log: Log): void {
   if (process.env[OWN_NAMESPACE] === "1") {
-    libc.makeMountsPrivate();
+    mounts.makeMountsPrivate();
     for (const path of mountPoints().toReversed()) {
       if (!NEEDED.has(path)) detach(path);
     }
@@ -83,7 +84,7 @@ function unescapeOctal(_: string, digits: string): string {
 
 function detach(path: string): void {
   try {
-    libc.detachMount(path);
+    mounts.detachMount(path);
   } catch {
     // its parent took it along
   }

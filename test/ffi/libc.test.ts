@@ -1,13 +1,11 @@
 /** ffi/libc.ts: each call does what its manual page says, or throws its errno. */
 
 import { expect, test } from "bun:test";
-import { copyFileSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
-import { join } from "node:path";
 import { wordsAt } from "../../ffi/arena.ts";
 import { SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
-import "../../ffi/liburing.ts";
 import { fileOf, tempFolder, thrown } from "../temp.ts";
 
 const { EBADF, ENOENT, ESRCH, EINVAL } = constants.errno;
@@ -30,22 +28,6 @@ test("errno is the failed call's own, whatever was called in between", () => {
     expect(errnoOf(() => libc.open("/nowhere/at/all", libc.O_RDONLY))).toBe(ENOENT);
     expect(errnoOf(() => libc.close(-1))).toBe(EBADF);
   }
-});
-
-test("a library is never taken from the current directory", () => {
-  const trap = "libublk-trap.so.7";
-  const liburing = /\S+\/liburing\.so\S*/.exec(readFileSync("/proc/self/maps", "utf8"))?.[0];
-  copyFileSync(liburing!, path(trap));
-  const libcModule = join(import.meta.dir, "../../ffi/libc.ts");
-  // Bun's own dlopen takes it: the test would fail if that were what we call.
-  const script = `
-    import { dlopen } from "bun:ffi";
-    import { loadLibrary } from ${JSON.stringify(libcModule)};
-    const ours = loadLibrary("${trap}");
-    dlopen("${trap}", { io_uring_enter: { args: [], returns: "i32" } });
-    console.log(ours, loadLibrary("libm.so.6"));`;
-  const child = Bun.spawnSync([process.execPath, "-e", script], { cwd: path("") });
-  expect(child.stdout.toString().trim()).toBe("false true");
 });
 
 test("descriptors are closed when another program is started", () => {

@@ -18,7 +18,7 @@ const ROOT = join(import.meta.dir, "../..");
 
 const readelf = (...words: string[]): Promise<string> => host(["readelf", "--wide", ...words]);
 
-/** Of an executable, of the liburing inside, and of what `ffi/libc.ts` looks up by name. */
+/** Of an executable, of the liburing inside, and of what `ffi/c_library.ts` looks up by name. */
 export async function needsOf({ architecture }: Flavour, executable: string): Promise<Needs> {
   const dynamic = await readelf("--dynamic", executable);
   const libraries = [...dynamic.matchAll(/\(NEEDED\).*\[(.*)\]/g)].map((match) => match[1]!);
@@ -34,9 +34,9 @@ export async function needsOf({ architecture }: Flavour, executable: string): Pr
   return { glibc: [...linked.flat(), ...lookedUp].toSorted(byVersion).at(-1), libraries };
 }
 
-/** The functions in the tables of `ffi/libc.ts`. */
+/** The functions in the tables of `ffi/c_library.ts`. */
 export async function namesLookedUp(): Promise<string[]> {
-  const source = await Bun.file(join(ROOT, "ffi/libc.ts")).text();
+  const source = await Bun.file(join(ROOT, "ffi/c_library.ts")).text();
   return [...source.matchAll(/^ {2}(\w+): \{(?: args|$)/gm)].map((match) => match[1]!);
 }
 

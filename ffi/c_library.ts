@@ -1,0 +1,106 @@
+/** The functions of the C library, by name, and errno, which is read in this one place. */
+
+import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
+import { SysError } from "./errno.ts";
+
+const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+
+export const { symbols: c } = openFirst(LIBRARIES, {
+  __errno_location: { args: [], returns: FFIType.ptr },
+  open: { args: [FFIType.cstring, FFIType.i32, FFIType.u32], returns: FFIType.i32 },
+  close: { args: [FFIType.i32], returns: FFIType.i32 },
+  dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+  fallocate: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64],
+    returns: FFIType.i32,
+  },
+  mmap: {
+    args: [FFIType.u64, FFIType.u64, FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i64],
+    returns: FFIType.i64_fast,
+  },
+  munmap: { args: [FFIType.u64, FFIType.u64], returns: FFIType.i32 },
+  madvise: { args: [FFIType.u64, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
+  mlockall: { args: [FFIType.i32], returns: FFIType.i32 },
+  chmod: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+  fchownat: {
+    args: [FFIType.i32, FFIType.cstring, FFIType.u32, FFIType.u32, FFIType.i32],
+    returns: FFIType.i32,
+  },
+  memset: { args: [FFIType.u64, FFIType.i32, FFIType.u64], returns: FFIType.ptr },
+  memcpy: { args: [FFIType.u64, FFIType.u64, FFIType.u64], returns: FFIType.ptr },
+  eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  getsockopt: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+    returns: FFIType.i32,
+  },
+  getpagesize: { args: [], returns: FFIType.i32 },
+  poll: { args: [FFIType.ptr, FFIType.u64, FFIType.i32], returns: FFIType.i32 },
+  prctl: {
+    args: [FFIType.i32, FFIType.u64, FFIType.u64, FFIType.u64, FFIType.u64],
+    returns: FFIType.i32,
+  },
+  sched_getaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  sched_setaffinity: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  syscall: {
+    args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64],
+    returns: FFIType.i64_fast,
+  },
+  chroot: { args: [FFIType.cstring], returns: FFIType.i32 },
+  setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  unshare: { args: [FFIType.i32], returns: FFIType.i32 },
+  mount: {
+    args: [FFIType.cstring, FFIType.cstring, FFIType.ptr, FFIType.u64, FFIType.ptr],
+    returns: FFIType.i32,
+  },
+  umount2: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.i32 },
+  socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  connect: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  send: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.u64, FFIType.i32],
+    returns: FFIType.i64_fast,
+  },
+});
+
+type Symbols = Parameters<typeof dlopen>[1];
+
+/** The first of several libraries that is there; the last one's error when none is. */
+function openFirst<const S extends Symbols>(
+  names: readonly string[],
+  symbols: S,
+): ReturnType<typeof dlopen<S>> {
+  let failure: unknown;
+  for (const name of names) {
+    try {
+      return dlopen(name, symbols);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+// The address is the thread's own and never changes; every thread loads this module anew.
+const errnoAddress = c.__errno_location() as Pointer;
+
+/** A call's result, or its errno thrown. `subject`: what it was tried on. */
+export function check(result: number | bigint, op: string, subject?: string): number {
+  if (result !== -1) return Number(result);
+  const errno = read.i32(errnoAddress, 0);
+  throw new SysError(subject === undefined ? { op, errno } : { op, errno, subject });
+}
+
+const RTLD_NOW = 2;
+const { symbols: loader } = openFirst(["libdl.so.2", ...LIBRARIES], {
+  dlopen: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.ptr },
+});
+
+/**
+ * Loads a library from where the system keeps them; false when it is not there. Bun's own `dlopen`
+ * would go on to look in the current directory, where anybody may have put one. Names of the C
+ * library are safe from that: it is mapped already.
+ */
+export function loadLibrary(name: string): boolean {
+  return loader.dlopen(name, RTLD_NOW) !== null;
+}
