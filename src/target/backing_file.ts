@@ -1,9 +1,21 @@
-/** Opens what a disk is kept in, a regular file or a block device, and finds its limits. */
+/** Opens what a disk is kept in, a regular file or a block device, and locks it. */
 
 import { fstatSync, type Stats, statSync } from "node:fs";
 import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
-import { queueLimit, segmentsOf } from "./backing_queue.ts";
+import {
+  BLOCK_MAX,
+  deviceSize,
+  directAlignment,
+  discardGranularity,
+  isRotational,
+  type Kind,
+  logicalBlock,
+  memoryAlignment,
+  physicalBlock,
+  SECTOR,
+} from "./backing_limits.ts";
+import { segmentsOf } from "./backing_queue.ts";
 import { lockImage, unlockImage } from "./image_lock.ts";
 import type { Segments } from "./target.ts";
 
@@ -31,18 +43,6 @@ export interface BackingFile {
   discardGranularity: number;
   close(): void;
 }
-
-const SECTOR = 512;
-const PAGE = 4096;
-const BLKGETSIZE64 = 0x80081272;
-const BLKSSZGET = 0x1268;
-const BLKPBSZGET = 0x127b;
-const BLKROTATIONAL = 0x127e;
-const STATX_DIOALIGN = 0x2000;
-const STATX_MASK_AT = 0;
-const STATX_DIO_MEM_ALIGN_AT = 152;
-const STATX_DIO_OFFSET_ALIGN_AT = 156;
-const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 /** Throws SysError for what is no disk: missing, a directory, empty, misaligned, locked. */
 export function openBackingFile(path: string, options: BackingOptions): BackingFile {
@@ -75,7 +75,7 @@ export function openImageFile(path: string, readOnly: boolean): ImageFile {
   try {
     lockImage(fd, path, readOnly);
     const stats = fstatSync(fd);
-    const rotational = kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0;
+    const rotational = isRotational(fd, kind);
     const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
     return { fd, rotational, discards, close: () => unlockAndClose(fd) };
   } catch (error) {
@@ -99,8 +99,8 @@ export interface DirectFile {
 }
 
 /**
- * undefined where direct IO cannot be done, or not in whole pages. By descriptor: another file may
- * have the name by now, one that nobody locked or looked into.
+ * undefined where direct IO cannot be done, or not in pieces of 4 KiB. By descriptor: another file
+ * may have the name by now, one that nobody locked or looked into.
  */
 export function openDirect(opened: number, readOnly: boolean): DirectFile | undefined {
   const path = `/proc/self/fd/${opened}`;
@@ -113,7 +113,7 @@ export function openDirect(opened: number, readOnly: boolean): DirectFile | unde
     throw error;
   }
   const alignment = directAlignment(fd, kind);
-  if (alignment > 0 && PAGE % alignment === 0) {
+  if (alignment > 0 && BLOCK_MAX % alignment === 0) {
     const stats = fstatSync(fd);
     const least = memoryAlignment(fd, kind, stats);
     const segments = segmentsOf(stats);
@@ -127,14 +127,6 @@ function unlockAndClose(fd: number): void {
   unlockImage(fd);
   libc.close(fd);
 }
-
-/** Bytes of the block device that `fd` is; undefined when it is a file, which may grow. */
-export function deviceSize(fd: number): number | undefined {
-  const block = fstatSync(fd).isBlockDevice();
-  return block ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : undefined;
-}
-
-type Kind = "file" | "block";
 
 function kindOf(path: string): Kind {
   let found: Stats;
@@ -187,12 +179,13 @@ function inspect(
   direct: boolean,
 ): BackingFile {
   const stats = fstatSync(fd);
-  const end = kind === "block" ? Number(queryU64(fd, BLKGETSIZE64, "BLKGETSIZE64")) : stats.size;
+  const end = deviceSize(fd) ?? stats.size;
   const size = end - options.offset;
   refuseSize(path, end, options.offset);
   const alignment = direct ? directAlignment(fd, kind) : 0;
-  const fits = alignment > 0 && alignment <= PAGE && isMultiple(size, options.offset, alignment);
-  const least = kind === "block" ? queryU32(fd, BLKSSZGET, "BLKSSZGET") : SECTOR;
+  const fits =
+    alignment > 0 && alignment <= BLOCK_MAX && isMultiple(size, options.offset, alignment);
+  const least = kind === "block" ? logicalBlock(fd) : SECTOR;
   const block = Math.max(SECTOR, least, fits ? alignment : 0);
   if (!isMultiple(size, options.offset, block)) throw misaligned(path, end, options.offset, block);
   return {
@@ -203,7 +196,7 @@ function inspect(
     physicalBits: Math.log2(Math.max(block, physicalBlock(fd, kind, stats))),
     memoryAlignment: direct && fits ? memoryAlignment(fd, kind, stats) : 1,
     segments: direct && fits ? segmentsOf(stats) : undefined,
-    rotational: kind === "block" && queryU16(fd, BLKROTATIONAL, "BLKROTATIONAL") !== 0,
+    rotational: isRotational(fd, kind),
     discardGranularity: options.readOnly ? 0 : discardGranularity(fd, kind, stats),
     close: () => unlockAndClose(fd),
   };
@@ -236,52 +229,3 @@ function misaligned(path: string, end: number, offset: number, block: number): S
     hint: offset % block === 0 ? `round it up: truncate -s ${up} ${path}` : `see -o`,
   });
 }
-
-/** What offset and length of direct IO must be multiples of; 0 where there is none. */
-function directAlignment(fd: number, kind: Kind): number {
-  if (kind === "block") return queryU32(fd, BLKSSZGET, "BLKSSZGET");
-  const found = libc.statx(fd, STATX_DIOALIGN);
-  const told = (found.getUint32(STATX_MASK_AT, true) & STATX_DIOALIGN) !== 0;
-  // A file system that does not tell (and takes O_DIRECT) takes whole pages.
-  return told ? found.getUint32(STATX_DIO_OFFSET_ALIGN_AT, true) : PAGE;
-}
-
-function memoryAlignment(fd: number, kind: Kind, stats: Stats): number {
-  if (kind === "block") return queueLimit(stats.rdev, "dma_alignment") + 1;
-  const told = libc.statx(fd, STATX_DIOALIGN).getUint32(STATX_DIO_MEM_ALIGN_AT, true);
-  return told === 0 ? SECTOR : told;
-}
-
-function physicalBlock(fd: number, kind: Kind, stats: Stats): number {
-  if (kind === "block") return queryU32(fd, BLKPBSZGET, "BLKPBSZGET");
-  const block = stats.blksize;
-  return block <= PAGE && Number.isInteger(Math.log2(block)) ? block : PAGE;
-}
-
-function discardGranularity(fd: number, kind: Kind, stats: Stats): number {
-  if (kind === "block") {
-    // fallocate() frees space on a block device by way of its write-zeroes command.
-    const zeroes = queueLimit(stats.rdev, "write_zeroes_max_bytes");
-    return zeroes > 0 ? queueLimit(stats.rdev, "discard_granularity") : 0;
-  }
-  try {
-    // Behind the end there is nothing to lose, and the answer is the same.
-    const behind = Math.ceil(stats.size / PAGE) * PAGE;
-    libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE_KEEP_SIZE, behind, PAGE);
-    return Math.max(SECTOR, stats.blksize);
-  } catch {
-    return 0;
-  }
-}
-
-function query(fd: number, request: number, name: string): DataView {
-  const buffer = new Uint8Array(new ArrayBuffer(8));
-  libc.ioctl(fd, request, buffer, name);
-  return new DataView(buffer.buffer);
-}
-const queryU64 = (fd: number, request: number, name: string): bigint =>
-  query(fd, request, name).getBigUint64(0, true);
-const queryU32 = (fd: number, request: number, name: string): number =>
-  query(fd, request, name).getUint32(0, true);
-const queryU16 = (fd: number, request: number, name: string): number =>
-  query(fd, request, name).getUint16(0, true);

@@ -2,7 +2,7 @@
 
 import { fstatSync, fsyncSync, ftruncateSync } from "node:fs";
 import { EINVAL, EROFS, SysError } from "../../ffi/errno.ts";
-import { deviceSize } from "./backing_file.ts";
+import { deviceSize } from "./backing_limits.ts";
 
 export interface BackingRange {
   fd: number;

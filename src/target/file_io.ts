@@ -3,7 +3,7 @@
 import { fdatasyncSync, fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { fallocate } from "../../ffi/libc.ts";
-import { deviceSize } from "./backing_file.ts";
+import { deviceSize } from "./backing_limits.ts";
 
 export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
 
