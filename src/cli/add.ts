@@ -9,6 +9,7 @@ import { LOG_LEVELS, type LogLevel } from "../control/log.ts";
 import { planWaiting } from "../control/recover.ts";
 import type { ServePlan } from "../control/start.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
+import { PAGE_SIZE } from "../target/memory.ts";
 import { parseCount, parseSize, UsageError } from "../target/parse.ts";
 import type { AnyTarget, OptionValues, TargetRegistry } from "../target/target.ts";
 import {
@@ -26,12 +27,12 @@ import type { AskedFeatures } from "../control/features.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
 import { deviceBlock, print } from "./print.ts";
 import { didYouMean } from "./suggest.ts";
+import { bytes } from "./table.ts";
 
 /** The driver's limits: UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH, and a request's 32 MiB. */
 const QUEUES_MAX = 4096;
 const DEPTH_MAX = 4096;
 const IO_BYTES_MAX = 32 << 20;
-const PAGE = 4096;
 
 const THREADS_MAX = 4096;
 const MICROSECONDS_MAX = 1_000_000;
@@ -161,8 +162,9 @@ function typedSecret(question: string, plan: ServePlan): string | undefined {
 export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
   const text = (name: string): string | undefined => values[name] as string | undefined;
   const maxIoBytes = parseSize("--max-io-buf-bytes", text("max-io-buf-bytes") ?? "512K");
-  if (maxIoBytes < PAGE || maxIoBytes > IO_BYTES_MAX || maxIoBytes % PAGE !== 0) {
-    throw new UsageError("--max-io-buf-bytes: give a multiple of 4K, from 4K to 32M");
+  if (maxIoBytes < PAGE_SIZE || maxIoBytes > IO_BYTES_MAX || maxIoBytes % PAGE_SIZE !== 0) {
+    const page = bytes(PAGE_SIZE);
+    throw new UsageError(`--max-io-buf-bytes: give a multiple of ${page}, from ${page} to 32M`);
   }
   const queues = parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX);
   const asked = text("queue-affinity");

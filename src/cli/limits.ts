@@ -6,7 +6,8 @@ import type { OptionValues } from "../target/target.ts";
 import type { OptionTable } from "./options.ts";
 
 const SECTOR = 512;
-const PAGE = 4096;
+/** The driver takes up to a page, which is no smaller anywhere. */
+const LOGICAL_BLOCK_MAX = 4096;
 
 export const LIMIT_OPTIONS: OptionTable = {
   "logical-block-size": {
@@ -33,7 +34,7 @@ export const LIMIT_OPTIONS: OptionTable = {
 
 export function askedLimits(values: OptionValues): AskedLimits {
   const asked: AskedLimits = {};
-  const logical = block(values, "logical-block-size", PAGE);
+  const logical = block(values, "logical-block-size", LOGICAL_BLOCK_MAX);
   const physical = block(values, "physical-block-size", PHYSICAL_BLOCK_MAX);
   if (logical !== undefined) asked.logicalBlock = logical;
   if (physical !== undefined) asked.physicalBlock = physical;

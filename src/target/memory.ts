@@ -1,7 +1,9 @@
-/** A target's own memory (`QueueContext.allocate`) as JavaScript sees it. */
+/** Memory: the kernel's page, and a target's own (`QueueContext.allocate`) as JavaScript sees it. */
 
 import { wordsAt } from "../../ffi/arena.ts";
 import { memcpy, memset } from "../../ffi/libc.ts";
+
+export { PAGE_SIZE } from "../../ffi/arena.ts";
 
 /** Wrapped bytes count as heap: for tables and small buffers, not for what requests carry. */
 export function bytesAt(address: number, length: number): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,7 @@
 // hot
 /** Guest offset → host offset, for one image of a chain. */
 
+import { PAGE_SIZE } from "../../src/target/memory.ts";
 import * as q from "./format.ts";
 import { keyOf, MISS, SLICE, SUSPECT, type TableCache } from "./table_cache.ts";
 
@@ -12,8 +13,6 @@ export const UNALLOCATED = 3;
 export const COMPRESSED = 4;
 /** An entry that cannot be right. */
 export const BAD = 5;
-
-const PAGE = 4096;
 
 /** How an image cuts its disk into clusters and tables; all derived from the header. */
 export interface Geometry {
@@ -200,7 +199,8 @@ export class Mapping {
    * it never is in two hands at once: direct IO does not wait for a page that is being filled.
    */
   fileFor(host: number, at: number, length: number): number {
-    return (host % PAGE) + (at % PAGE) + (length % PAGE) === 0 ? this.directFile : this.dataFile;
+    const rest = (host % PAGE_SIZE) + (at % PAGE_SIZE) + (length % PAGE_SIZE);
+    return rest === 0 ? this.directFile : this.dataFile;
   }
 
   isForbidden(offset: number): boolean {

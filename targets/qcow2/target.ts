@@ -9,6 +9,7 @@ import {
   openPlainFile,
 } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
+import { PAGE_SIZE } from "../../src/target/memory.ts";
 import { hasShape, parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
@@ -25,6 +26,7 @@ import { unlock } from "./luks.ts";
 import type { DiskCipher } from "./xts.ts";
 import { repairImage } from "./repair.ts";
 import { resizerOf } from "./resizer.ts";
+import { SLICE } from "./table_cache.ts";
 
 export interface Qcow2Config {
   backing_file: string;
@@ -40,7 +42,6 @@ const CACHE_DEFAULT = "8M";
 /** Less has no room for the tables of the requests under way. */
 const CACHE_MIN = 256 << 10;
 const CACHE_MAX = 1 << 30;
-const PAGE = 4096;
 /** What cryptsetup takes of a key file, too. */
 const KEY_MAX = 8 << 20;
 
@@ -78,7 +79,7 @@ export default defineTarget<Qcow2Config>({
       backing_file: resolve(String(values["file"])),
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,
-      cache_size: Math.ceil(size / PAGE) * PAGE,
+      cache_size: Math.ceil(size / SLICE) * SLICE,
       key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
     };
   },
@@ -183,7 +184,7 @@ function directOf(
   files: ImageFile[],
 ): DirectFile | undefined {
   const { clusterSize, cryptMethod } = chain.header!;
-  if (config.buffered_io || clusterSize < PAGE || cryptMethod === CRYPT_LUKS) return undefined;
+  if (config.buffered_io || clusterSize < PAGE_SIZE || cryptMethod === CRYPT_LUKS) return undefined;
   return openDirect(files[chain.dataIndex]!.fd, config.read_only);
 }
 
