@@ -11,12 +11,15 @@ import { EPERM, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import * as mounts from "../../ffi/mounts.ts";
 import type { Log } from "./log.ts";
+import { directoryIfAny } from "./state_directory.ts";
 
-/** Device nodes, the state directory, and what the runtime itself reads. */
+/** Device nodes, and what the runtime itself reads. */
 const NEEDED = new Set(["/", "/dev", "/proc", "/run", "/sys"]);
 
 /** For the process that is about to start, or to become, the daemon. */
 export function enterOwnMountNamespace(): boolean {
+  // After a mere chroot(2) the mounts outside of it could be neither seen nor left.
+  if (!mountPoints().includes("/")) return false;
   try {
     mounts.unshareMounts();
     return true;
@@ -59,8 +62,9 @@ function comeHome(home: number, root: number, directory: string): void {
 export function isolate(log: Log): void {
   if (process.env[OWN_NAMESPACE] === "1") {
     mounts.makeMountsPrivate();
+    const state = `${directoryIfAny()}/`; // in a container it may be the host's, mounted
     for (const path of mountPoints().toReversed()) {
-      if (!NEEDED.has(path)) detach(path);
+      if (!NEEDED.has(path) && !state.startsWith(`${path}/`)) detach(path);
     }
   } else {
     log.once("warn", "shares its mounts with others: unmount what is on the device before it ends");
