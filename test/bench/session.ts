@@ -97,10 +97,10 @@ async function warmUp(
   }
 }
 
-/** With an image, reading and writing are work of two kinds. */
+/** Reading and writing are work of two kinds. */
 function warmedBy(image: Image | undefined): readonly Workload[] {
   if (image?.fresh) return [ALLOCATING];
-  return WORKLOADS.filter(({ id }) => id === "rr32" || (image !== undefined && id === "rw32"));
+  return WORKLOADS.filter(({ id }) => id === "rr32" || id === "rw32");
 }
 
 function fio({ path }: Running, { rw, bs, depth }: Workload, times: string): string {
