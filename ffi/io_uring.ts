@@ -47,7 +47,7 @@ export const CQE_FLAGS = 3;
  * The seam below the queue: the kernel's ring, or a simulated one.
  *
  * `user_data` is two words: the low one says whose completion it is, the high one what was
- * asked; `src/queue/io.ts` owns their meaning.
+ * asked; `src/queue/user_data.ts` owns their meaning.
  */
 export interface Ring {
   /** All SQEs, `SQE_WORDS` each. */

@@ -26,7 +26,8 @@ import {
   UBLK_U_IO_REGISTER_IO_BUF,
   UBLK_U_IO_UNREGISTER_IO_BUF,
 } from "../../ffi/ublk_cmd.ts";
-import { KIND_COMMAND, KIND_REGISTER, KIND_UNREGISTER, type QueueIo, userMeta } from "./io.ts";
+import type { QueueIo } from "./io.ts";
+import { KIND_COMMAND, KIND_REGISTER, KIND_UNREGISTER, userMeta } from "./user_data.ts";
 
 /** The char device is the first registered file of every queue's ring. */
 export const CHAR_DEVICE = 0;

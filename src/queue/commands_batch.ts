@@ -32,7 +32,8 @@ import {
 } from "../../ffi/ublk_cmd.ts";
 import type { BatchQueue } from "./batch_queue.ts";
 import { CHAR_DEVICE, Commands, type Iods } from "./commands.ts";
-import { KIND_COMMAND, type QueueIo, userMeta } from "./io.ts";
+import type { QueueIo } from "./io.ts";
+import { KIND_COMMAND, userMeta } from "./user_data.ts";
 
 /** The low word of a command's user_data: what it was, and for which of the thread's queues. */
 const FETCH = 0;

@@ -1,9 +1,6 @@
 // hot
 /**
- * A request in a server thread: its fields, its pieces in flight, and the meaning of user_data.
- *
- * user_data: the low word is the slot; the high word is the kind (4 bits) and the bytes expected
- * (28 bits; a request is 32 MiB at the most). Nobody else writes or reads it.
+ * A request in a server thread: its fields, and its pieces in flight.
  *
  * A piece that came back short, or that was told to try again, makes the whole request go once
  * more in careful steps: one piece at a time, each carried on to its end.
@@ -32,30 +29,8 @@ import {
   SQE_OFF,
 } from "../../ffi/io_uring.ts";
 import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../target/target.ts";
+import { KIND_TARGET, KIND_WAIT, userMeta } from "./user_data.ts";
 import type { WaitTimes } from "./wait_times.ts";
-
-export const KIND_COMMAND = 0;
-export const KIND_TARGET = 1;
-export const KIND_REGISTER = 2;
-export const KIND_UNREGISTER = 3;
-/** From another thread, see message.ts. */
-export const KIND_RESIZE = 4;
-/** A wait is over. */
-export const KIND_WAIT = 5;
-const KIND_SHIFT = 28;
-const EXPECTED_MASK = (1 << KIND_SHIFT) - 1;
-
-export function kindOf(meta: number): number {
-  return meta >>> KIND_SHIFT;
-}
-
-export function expectedOf(meta: number): number {
-  return meta & EXPECTED_MASK;
-}
-
-export function userMeta(kind: number, expected: number): number {
-  return (kind << KIND_SHIFT) | expected;
-}
 
 /** include/uapi/linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 0x01;

@@ -11,6 +11,9 @@ import type { Ring } from "../../ffi/io_uring.ts";
 import { UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
 import { type Handlers, OP_READ, OP_WRITE, QUEUED, SLOW } from "../target/target.ts";
 import type { Commands } from "./commands.ts";
+import type { QueueIo } from "./io.ts";
+import { sizeIn } from "./message.ts";
+import { Tally } from "./tally.ts";
 import {
   expectedOf,
   KIND_COMMAND,
@@ -19,10 +22,7 @@ import {
   KIND_TARGET,
   KIND_WAIT,
   kindOf,
-  type QueueIo,
-} from "./io.ts";
-import { sizeIn } from "./message.ts";
-import { Tally } from "./tally.ts";
+} from "./user_data.ts";
 
 /** No operation of the driver's: those are 8 bits. */
 const OP_RESIZE = 0x100;

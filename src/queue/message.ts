@@ -6,7 +6,7 @@
 import { EIO, SysError } from "../../ffi/errno.ts";
 import { prepMessage, setUserData } from "../../ffi/io_uring.ts";
 import { KernelRing } from "../../ffi/kernel_ring.ts";
-import { KIND_RESIZE, userMeta } from "./io.ts";
+import { KIND_RESIZE, userMeta } from "./user_data.ts";
 
 const SECTOR = 512;
 const TWO_32 = 2 ** 32;

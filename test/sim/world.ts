@@ -3,7 +3,8 @@
 import { Arena } from "../../ffi/arena.ts";
 import { type Assembly, assemble } from "../../src/queue/assemble.ts";
 import type { ThreadShape } from "../../src/target/thread_shape.ts";
-import { KIND_RESIZE, type QueueIo, userMeta } from "../../src/queue/io.ts";
+import type { QueueIo } from "../../src/queue/io.ts";
+import { KIND_RESIZE, userMeta } from "../../src/queue/user_data.ts";
 import { Loop } from "../../src/queue/loop.ts";
 import type { Handlers, QueueContext } from "../../src/target/target.ts";
 import { SimDisk, SimZero } from "./disk.ts";

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { SysError } from "../../../ffi/errno.ts";
 import { KernelRing } from "../../../ffi/kernel_ring.ts";
 import * as libc from "../../../ffi/libc.ts";
-import { KIND_RESIZE, kindOf } from "../../../src/queue/io.ts";
+import { KIND_RESIZE, kindOf } from "../../../src/queue/user_data.ts";
 import { sizeIn, tellSize } from "../../../src/queue/message.ts";
 import { thrown } from "../../temp.ts";
 
