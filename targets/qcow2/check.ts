@@ -7,35 +7,16 @@
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { compressedPlace } from "./compressed.ts";
-import { Counts } from "./counts.ts";
+import { bitmapClusters } from "./bitmaps.ts";
+import { compareCounts } from "./compare.ts";
+import { type CopiedFlag, corrupt, type Findings, nothingFound } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, l2EntriesOf } from "./header.ts";
-import { bitmapClusters } from "./bitmaps.ts";
 import { tableOffset } from "./mapping.ts";
-import { getRefcount } from "./refcount.ts";
 import { readSnapshots } from "./snapshots.ts";
-
-export interface Findings {
-  corruptions: number;
-  leaks: number;
-  /** What is wrong, one line each, `MESSAGES_MAX` at the most. */
-  messages: string[];
-  /** Of the active table: clusters in use, and how many of them are compressed. */
-  allocated: number;
-  compressed: number;
-  total: number;
-  /** Where the last cluster in use ends. */
-  endOffset: number;
-  /** Entries of the active tables whose bit 63 is wrong: their offsets in the file. */
-  wrongFlags: { offset: number; copied: boolean }[];
-  /** Uses of each cluster, as counted. */
-  counts: Counts;
-}
 
 /** Told how far the work is, from 0 to 1. */
 export type Progress = (part: number) => void;
-
-const MESSAGES_MAX = 100;
 
 export function checkImage(image: SyncFile, header: Header, progress?: Progress): Findings {
   return new Checker(image, header, progress).run();
@@ -50,7 +31,8 @@ class Checker {
   readonly #found: Findings;
   /** Uses of each L2 table, and whether the active L1 table is among the users. */
   readonly #l2Uses = new Map<number, { uses: number; active: boolean }>();
-  readonly #dataFlags: { cluster: number; flag: Flag }[] = [];
+  /** Of entries of the active tables. */
+  readonly #flags: CopiedFlag[] = [];
 
   constructor(image: SyncFile, header: Header, progress?: Progress) {
     this.#image = image;
@@ -58,17 +40,7 @@ class Checker {
     this.#progress = progress ?? ((): void => {});
     this.#clusterSize = header.clusterSize;
     this.#fileSize = image.size();
-    this.#found = {
-      corruptions: 0,
-      leaks: 0,
-      messages: [],
-      allocated: 0,
-      compressed: 0,
-      total: Math.ceil(header.size / header.clusterSize),
-      endOffset: 0,
-      wrongFlags: [],
-      counts: new Counts(),
-    };
+    this.#found = nothingFound(Math.ceil(header.size / header.clusterSize));
   }
 
   run(): Findings {
@@ -89,18 +61,13 @@ class Checker {
       this.#use(cryptHeader.offset, cryptHeader.length, 1, "encryption header");
     }
     this.#useRefcounts();
-    this.#compare();
+    compareCounts(this.#image, header, this.#found, this.#flags);
     this.#progress(1);
     return this.#found;
   }
 
   #corrupt(message: string): void {
-    this.#found.corruptions++;
-    this.#say(`ERROR ${message}`);
-  }
-
-  #say(message: string): void {
-    if (this.#found.messages.length < MESSAGES_MAX) this.#found.messages.push(message);
+    corrupt(this.#found, message);
   }
 
   /** Counts the clusters that a range touches; false when it does not lie in the file. */
@@ -158,8 +125,8 @@ class Checker {
       known.active ||= active;
       this.#l2Uses.set(table, known);
       const copied = view.getUint32(index * 8) >>> 31 === 1;
-      const flag = { offset: offset + index * 8, copied };
-      if (active) this.#dataFlags.push({ cluster: table / this.#clusterSize, flag });
+      const cluster = table / this.#clusterSize;
+      if (active) this.#flags.push({ cluster, offset: offset + index * 8, copied });
     }
   }
 
@@ -222,8 +189,8 @@ class Checker {
     if (active) this.#found.allocated++;
     if (this.#header.externalData) return;
     this.#use(offset, this.#clusterSize, uses, "data cluster");
-    const flag = { offset: at, copied };
-    if (active) this.#dataFlags.push({ cluster: offset / this.#clusterSize, flag });
+    const cluster = offset / this.#clusterSize;
+    if (active) this.#flags.push({ cluster, offset: at, copied });
   }
 
   #useRefcounts(): void {
@@ -238,70 +205,9 @@ class Checker {
     }
   }
 
-  #compare(): void {
-    const { counts } = this.#found;
-    const seen = new Counts();
-    for (const { cluster, count } of storedCounts(this.#image, this.#header)) {
-      seen.add(cluster, count);
-      const used = counts.get(cluster);
-      // Behind the end of the file there is no space that could be lost.
-      const inside = cluster * this.#clusterSize < this.#fileSize;
-      if (count > used && inside) {
-        this.#found.leaks++;
-        this.#say(`Leaked cluster ${cluster} refcount=${count} reference=${used}`);
-      } else if (count < used) this.#tooFew(cluster, count, used);
-    }
-    for (const [cluster, used] of counts.entries()) {
-      if (seen.get(cluster) === 0) this.#tooFew(cluster, 0, used);
-      this.#found.endOffset = Math.max(this.#found.endOffset, (cluster + 1) * this.#clusterSize);
-    }
-    for (const { cluster, flag } of this.#dataFlags) {
-      const count = seen.get(cluster);
-      if (flag.copied === (count === 1)) continue;
-      const bit = flag.copied ? "set" : "clear";
-      this.#corrupt(`bit 63 is ${bit} at 0x${flag.offset.toString(16)}, refcount=${count}`);
-      this.#found.wrongFlags.push({ offset: flag.offset, copied: counts.get(cluster) === 1 });
-    }
-  }
-
-  #tooFew(cluster: number, count: number, used: number): void {
-    this.#corrupt(`cluster ${cluster} refcount=${count} reference=${used}`);
-  }
-
   #read(offset: number, length: number): DataView {
     const bytes = new Uint8Array(length);
     this.#image.read(bytes, offset);
     return new DataView(bytes.buffer);
-  }
-}
-
-interface Flag {
-  offset: number;
-  copied: boolean;
-}
-
-/** Every cluster whose refcount is not 0, as the file has it. */
-export function* storedCounts(
-  image: SyncFile,
-  header: Header,
-): Generator<{ cluster: number; count: number }> {
-  const { clusterSize, refcountOrder } = header;
-  const entries = (clusterSize * 8) / 2 ** refcountOrder;
-  const length = header.refcountTableClusters * clusterSize;
-  const table = new Uint8Array(length);
-  image.read(table, header.refcountTableOffset);
-  const tableView = new DataView(table.buffer);
-  const bytes = new Uint8Array(clusterSize);
-  const view = new DataView(bytes.buffer);
-  for (let index = 0; index < length / 8; index++) {
-    const block = tableOffset(tableView, index * 8, clusterSize);
-    if (block <= 0) continue;
-    bytes.fill(0);
-    image.read(bytes, block);
-    if (bytes.every((byte) => byte === 0)) continue;
-    for (let within = 0; within < entries; within++) {
-      const count = getRefcount(view, 0, within, refcountOrder);
-      if (count > 0) yield { cluster: index * entries + within, count };
-    }
   }
 }

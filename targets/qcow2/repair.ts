@@ -2,7 +2,9 @@
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { beginWriting } from "./begin.ts";
-import { checkImage, type Findings, type Progress, storedCounts } from "./check.ts";
+import { checkImage, type Progress } from "./check.ts";
+import { storedCounts } from "./compare.ts";
+import type { Findings } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader } from "./header.ts";
 import { putOffset, tableOffset } from "./mapping.ts";

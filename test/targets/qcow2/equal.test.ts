@@ -24,7 +24,8 @@ import {
   type Shape,
 } from "./images.ts";
 import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
-import { checkImage, type Findings } from "../../../targets/qcow2/check.ts";
+import { checkImage } from "../../../targets/qcow2/check.ts";
+import type { Findings } from "../../../targets/qcow2/findings.ts";
 import { BytesFile, headerOf } from "./reference.ts";
 import { type Request, Rig } from "./rig.ts";
 

@@ -1,0 +1,54 @@
+/** What a check of an image finds. */
+
+import { Counts } from "./counts.ts";
+
+export interface Findings {
+  corruptions: number;
+  leaks: number;
+  /** What is wrong, one line each, `MESSAGES_MAX` at the most. */
+  messages: string[];
+  /** Of the active table: clusters in use, and how many of them are compressed. */
+  allocated: number;
+  compressed: number;
+  total: number;
+  /** Where the last cluster in use ends. */
+  endOffset: number;
+  /** Entries of the active tables whose bit 63 is wrong: their offsets in the file. */
+  wrongFlags: { offset: number; copied: boolean }[];
+  /** Uses of each cluster, as counted. */
+  counts: Counts;
+}
+
+/** Bit 63 of an entry that shows `cluster`: set where its refcount is 1. */
+export interface CopiedFlag {
+  cluster: number;
+  /** Of the entry, in the file. */
+  offset: number;
+  copied: boolean;
+}
+
+const MESSAGES_MAX = 100;
+
+/** `total`: clusters of the disk. */
+export function nothingFound(total: number): Findings {
+  return {
+    corruptions: 0,
+    leaks: 0,
+    messages: [],
+    allocated: 0,
+    compressed: 0,
+    total,
+    endOffset: 0,
+    wrongFlags: [],
+    counts: new Counts(),
+  };
+}
+
+export function corrupt(found: Findings, message: string): void {
+  found.corruptions++;
+  say(found, `ERROR ${message}`);
+}
+
+export function say(found: Findings, message: string): void {
+  if (found.messages.length < MESSAGES_MAX) found.messages.push(message);
+}
