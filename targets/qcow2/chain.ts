@@ -1,7 +1,7 @@
 /** An image with all that it stands on: its data file, its backing file, that one's, and so on. */
 
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import type { SyncFile } from "../../src/target/file_io.ts";
+import { type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { type Header, ImageError, isQcow2, readHeader } from "./header.ts";
 
 /** One image of a chain, as its files are open. */
@@ -15,6 +15,10 @@ export interface ChainImage {
   dataFile: SyncFile | undefined;
   dataIndex: number;
   backing: ChainImage | undefined;
+  /** Where the backing file is; undefined also when its name leads nowhere. */
+  backingPath: string | undefined;
+  /** Why there is no `backing`, of a chain that need not be whole. */
+  backingError: SysError | undefined;
 }
 
 /** Opens one file of a chain, in the order in which they are asked for. */
@@ -27,16 +31,22 @@ const SECTOR = 512;
 
 /** Opens `path` and all behind it. Throws SysError. */
 export function openChain(path: string, readOnly: boolean, open: OpenFile): ChainImage {
-  const opener = new ChainOpener(open);
-  return opener.image(path, "qcow2", readOnly);
+  return new ChainOpener(open, true).image(path, "qcow2", readOnly);
+}
+
+/** To be looked at only: as much of the chain as can be opened. Throws for `path` itself. */
+export function openPartOfChain(path: string, open: OpenFile): ChainImage {
+  return new ChainOpener(open, false).image(path, "qcow2", true);
 }
 
 class ChainOpener {
   readonly #open: OpenFile;
+  readonly #whole: boolean;
   readonly #paths: string[] = [];
 
-  constructor(open: OpenFile) {
+  constructor(open: OpenFile, whole: boolean) {
     this.#open = open;
+    this.#whole = whole;
   }
 
   image(path: string, format: string | undefined, readOnly: boolean): ChainImage {
@@ -51,6 +61,8 @@ class ChainOpener {
       dataFile: undefined,
       dataIndex: index,
       backing: undefined,
+      backingPath: undefined,
+      backingError: undefined,
     };
     const header = image.header;
     if (header === undefined) return image;
@@ -58,11 +70,18 @@ class ChainOpener {
       const dataPath = beside(path, header.dataFileName, "external data file");
       [image.dataFile, image.dataIndex] = this.#file(dataPath, readOnly);
     }
-    if (header.backingName !== undefined) {
-      const backing = beside(path, header.backingName, "backing file");
-      image.backing = this.image(backing, backingFormat(path, header), true);
-    }
+    if (header.backingName !== undefined) this.#backing(image, header, header.backingName);
     return image;
+  }
+
+  #backing(image: ChainImage, header: Header, name: string): void {
+    try {
+      image.backingPath = beside(image.path, name, "backing file");
+      image.backing = this.image(image.backingPath, backingFormat(image.path, header), true);
+    } catch (error) {
+      if (this.#whole || !(error instanceof SysError)) throw error;
+      image.backingError = error;
+    }
   }
 
   #file(path: string, readOnly: boolean): [file: SyncFile, index: number] {

@@ -5,9 +5,9 @@ import { openImageFile } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
 import type { CheckReport, CheckWish, ImageTools, InfoReport } from "../../src/target/target.ts";
 import { type Bitmap, BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
-import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { checkImage } from "./check.ts";
 import type { Findings } from "./findings.ts";
+import { type ChainImage, diskSize, openPartOfChain } from "./chain.ts";
 import * as q from "./format.ts";
 import { type Header, isQcow2, readHeader } from "./header.ts";
 import { repairImage } from "./repair.ts";
@@ -84,7 +84,7 @@ function reportOf(path: string, found: Findings, header: Header, before?: Findin
 function info(path: string): InfoReport {
   const closers: (() => void)[] = [];
   try {
-    const chain = openChain(path, true, (name) => {
+    const chain = openPartOfChain(path, (name) => {
       const opened = openImageFile(name, true);
       closers.push(opened.close);
       return new DescriptorFile(opened.fd, name);
@@ -100,7 +100,7 @@ function info(path: string): InfoReport {
 }
 
 function factsOf(image: ChainImage): Record<string, unknown> {
-  const { path, header, backing } = image;
+  const { path, header } = image;
   const actual = statSync(path).blocks * SECTOR;
   const file = { path, file_size: image.file.size(), actual_size: actual };
   if (header === undefined) return { ...file, format: "raw", virtual_size: diskSize(image) };
@@ -119,7 +119,7 @@ function factsOf(image: ChainImage): Record<string, unknown> {
     corrupt: (header.incompatible & q.INCOMPATIBLE_CORRUPT) !== 0,
     encryption: header.cryptMethod === q.CRYPT_LUKS ? "luks" : "none",
     ...(image.dataFile === undefined ? {} : dataFileFacts(image.dataFile.path, header)),
-    ...(backing === undefined ? {} : backingFacts(backing.path, header)),
+    ...(header.backingName === undefined ? {} : backingFacts(image, header)),
     bitmaps: readBitmaps(image.file, header).bitmaps.map(bitmapFacts),
     snapshots: readSnapshots(image.file, header).snapshots.map((snapshot) => ({
       id: snapshot.id,
@@ -137,10 +137,14 @@ function dataFileFacts(path: string, header: Header): Record<string, unknown> {
   return { data_file: path, data_file_raw: raw };
 }
 
-/** Where the backing file is, and what the image itself says of it. */
-function backingFacts(path: string, header: Header): Record<string, unknown> {
-  const { backingName, backingFormat } = header;
-  return { backing_file: path, backing_name: backingName, backing_format: backingFormat };
+/** Where the backing file is, what the image itself says of it, and why it cannot be shown. */
+function backingFacts(image: ChainImage, header: Header): Record<string, unknown> {
+  return {
+    backing_file: image.backingPath,
+    backing_name: header.backingName,
+    backing_format: header.backingFormat,
+    ...(image.backingError === undefined ? {} : { backing_error: image.backingError.message }),
+  };
 }
 
 function bitmapFacts({ name, granularity, flags }: Bitmap): Record<string, unknown> {

@@ -1,6 +1,8 @@
-/** What `ublk info` says is what qemu-img info says, field by field. */
+/** targets/qcow2/tools.ts: what `ublk info` says is what qemu-img info says, field by field. */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
@@ -10,6 +12,7 @@ import { hasQemu, must } from "./qemu.ts";
 
 setDefaultTimeout(60_000);
 const PATH = import.meta.path;
+const MAIN = join(import.meta.dir, "../../../src/main.ts");
 const SMOKE = 10;
 const folder = memoryFolder();
 const seeds = seedsToTell(SMOKE);
@@ -77,3 +80,88 @@ test.skipIf(!hasQemu)("info says of images of every kind what qemu-img info says
     });
   }
 });
+
+/** An image that says that it stands on `name`, whether or not that is so. */
+function standingOn(image: string, name: string, format: string): string {
+  const path = folder(image);
+  must(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", format, "-b", name, path, "1M"]);
+  return path;
+}
+
+function readLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return ""; // the descriptor of the listing itself
+  }
+}
+
+describe.skipIf(!hasQemu)(
+  "a backing file that cannot be opened is said, and the rest shown:",
+  () => {
+    const known = (): Facts => ({ format: "qcow2", virtual_size: 1 << 20, bitmaps: [] });
+    test.each([
+      ["nothere.img", "raw", /^open .*\/nothere.img: ENOENT/],
+      ["rubbish.qcow2", "qcow2", /^qcow2 .*\/rubbish.qcow2: has no qcow2 magic$/],
+      ["again.qcow2", "qcow2", /^qcow2 .*\/again.qcow2: is its own backing file/],
+      [".", "raw", /is a directory/],
+    ])("%s as %s", (name, format, reason) => {
+      writeFileSync(folder("rubbish.qcow2"), "no image at all");
+      const path = standingOn("again.qcow2", name, format);
+      const { images } = qcow2Tools.info(path);
+      expect(images).toHaveLength(1);
+      expect(images[0]).toMatchObject({ ...known(), backing_name: name, backing_format: format });
+      expect(images[0]!["backing_file"]).toBe(resolve(folder("."), name));
+      expect(images[0]!["backing_error"]).toMatch(reason);
+    });
+
+    test.each([
+      ["nbd://host/export", "raw", /only plain file names are followed$/],
+      [
+        "old.vmdk",
+        "vmdk",
+        /^qcow2 .*\/foreign.qcow2: its backing file is 'vmdk', not raw or qcow2$/,
+      ],
+    ])("%s as %s", (name, format, reason) => {
+      const [image, ...more] = qcow2Tools.info(standingOn("foreign.qcow2", name, format)).images;
+      expect(image).toMatchObject({ ...known(), backing_name: name });
+      expect(image!["backing_error"]).toMatch(reason);
+      expect(more).toEqual([]);
+    });
+
+    test("two images behind each other, of which the second lacks its own", () => {
+      const middle = standingOn("middle.qcow2", "nothere.img", "raw");
+      const { images } = qcow2Tools.info(standingOn("top.qcow2", "middle.qcow2", "qcow2"));
+      expect(images.map(({ path, backing_error: error }) => [path, error])).toEqual([
+        [folder("top.qcow2"), undefined],
+        [middle, expect.stringContaining("nothere.img: ENOENT")],
+      ]);
+    });
+
+    test("no descriptor is left open", () => {
+      writeFileSync(folder("rubbish.qcow2"), "no image at all");
+      const path = standingOn("lacking.qcow2", "rubbish.qcow2", "qcow2");
+      expect(qcow2Tools.info(path).images).toHaveLength(1);
+      const ours = (fd: string) => readLink(`/proc/self/fd/${fd}`).startsWith(folder("."));
+      expect(readdirSync("/proc/self/fd").filter(ours)).toEqual([]);
+    });
+
+    test("as qemu-img says it, with status 0", () => {
+      const path = standingOn("lacking.qcow2", "nothere.img", "raw");
+      const open = (): number => readdirSync("/proc/self/fd").length;
+      const before = open();
+      const theirs = JSON.parse(must(["qemu-img", "info", "--output=json", path])) as Facts;
+      const child = Bun.spawnSync([process.execPath, MAIN, "info", path, "--json"]);
+      expect([child.exitCode, child.stderr.toString()]).toEqual([0, ""]);
+      const [image] = JSON.parse(child.stdout.toString()) as Facts[];
+      expect(image!["backing_file"]).toBe(theirs["full-backing-filename"]);
+      expect(image!["backing_name"]).toBe(theirs["backing-filename"]);
+      const text = Bun.spawnSync([process.execPath, MAIN, "info", path]);
+      expect([text.exitCode, text.stderr.toString()]).toEqual([0, ""]);
+      expect(text.stdout.toString()).toMatch(/^backing error: open .*\/nothere.img: ENOENT .*$/m);
+      expect(() => qcow2Tools.info(folder("nothere.img"))).toThrow("ENOENT");
+      qcow2Tools.info(path);
+      expect(open()).toBe(before);
+    });
+  },
+);
