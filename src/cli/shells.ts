@@ -26,27 +26,25 @@ _ublk() {
   local value what files=
   while IFS=$'\\t' read -r value what; do
     if [[ "$value" == "<file>" ]]; then files=1
-    else found+=("\${value//:/\\\\:}:$what"); fi
+    else found+=("\${value//:/\\\\:}\${what:+:$what}"); fi
   done < <("\${words[1]}" complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
-  (( \${#found} )) && _describe -o ublk found
-  [[ -n "$files" ]] && _files
+  if [[ -n "$files" ]]; then
+    [[ "$PREFIX" == --*=* ]] && compset -P '*='
+    _files
+  else
+    _describe ublk found
+  fi
 }
 if [[ "\${funcstack[1]}" == "_ublk" ]]; then _ublk "$@"; else compdef _ublk ublk; fi
 `;
 
 const FISH = `# ublk in fish: ~/.config/fish/completions/ublk.fish, or ublk complete fish | source
-function __ublk_complete
-  set -l typed (commandline -ct)
-  set -l words (commandline -opc) $typed
-  for line in ($words[1] complete -- $words[2..-1] 2>/dev/null)
-    if string match -q '<file>*' -- $line
-      __fish_complete_path $typed
-    else
-      echo $line
-    end
-  end
+function __ublk_next
+  set -l words (commandline -opc)
+  $words[1] complete -- $words[2..-1] (commandline -ct) 2>/dev/null
 end
-complete -c ublk -f -a '(__ublk_complete)'
+complete -c ublk -f -a '(__ublk_next | string match -v "<file>*")'
+complete -c ublk -n '__ublk_next | string match -q "<file>*"' -F
 `;
 
 export const SHELLS: Record<string, string> = { bash: BASH, zsh: ZSH, fish: FISH };

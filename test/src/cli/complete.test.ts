@@ -66,15 +66,35 @@ function place(): { cwd: string; env: Record<string, string | undefined> } {
   return { cwd, env: { ...process.env, PATH: `${cwd}/bin:${process.env["PATH"]}` } };
 }
 
-test.each([
-  ["ublk add -t qcow2 --ca", "ublk add -t qcow2 --cache-size "],
-  ["ublk del --al", "ublk del --all "],
-  ["ublk add -t qcow2 -f v", "ublk add -t qcow2 -f vm\\ one.qcow2 "],
-  ["ublk add --type=qc", "ublk add --type=qcow2 "],
-])("in a real bash, '%s' and TAB give '%s'", async (typed, line) => {
+/** What is typed, what TAB makes of it, and its last word alone, as fish names it. */
+const LINES = [
+  ["ublk comp", "ublk complete ", "complete"],
+  ["ublk add -t qcow2 --ca", "ublk add -t qcow2 --cache-size ", "--cache-size"],
+  ["ublk del --al", "ublk del --all ", "--all"],
+  ["ublk check -r a", "ublk check -r all ", "all"],
+  ["ublk add -t qcow2 -f v", "ublk add -t qcow2 -f vm\\ one.qcow2 ", "vm one.qcow2"],
+  ["ublk add -t loop --file=v", "ublk add -t loop --file=vm\\ one.qcow2 ", "--file=vm one.qcow2"],
+  ["ublk add --type=qc", "ublk add --type=qcow2 ", "--type=qcow2"],
+] as const;
+const START = {
+  bash: { args: ["--norc", "-i"], first: 'eval "$(ublk complete bash)"' },
+  zsh: {
+    args: ["-f", "-i"],
+    first: 'autoload compinit; compinit -D -u; eval "$(ublk complete zsh)"',
+  },
+};
+
+for (const name of ["bash", "zsh"] as const) {
+  const inIt = test.skipIf(Bun.which(name) === null);
+  inIt.each(LINES)(`in a real ${name}, '%s' and TAB give '%s'`, (typed, line) =>
+    typeInto(name, typed, line),
+  );
+}
+
+async function typeInto(name: keyof typeof START, typed: string, line: string): Promise<void> {
   let shown = "";
   const { cwd, env } = place();
-  const shell = Bun.spawn(["bash", "--norc", "-i"], {
+  const shell = Bun.spawn([name, ...START[name].args], {
     cwd,
     env: { ...env, PS1: "> ", TERM: "dumb" },
     terminal: { cols: 200, rows: 20, data: (_, bytes) => void (shown += bytes.toString()) },
@@ -83,13 +103,26 @@ test.each([
     for (let tries = 0; !shown.includes(text) && tries < 400; tries++) await Bun.sleep(10);
     expect(shown).toContain(text);
   };
-  shell.terminal!.write(`eval "$(ublk complete bash)"; echo rea''dy\n`);
+  shell.terminal!.write(`${START[name].first}; echo rea''dy\n`);
   await appears("ready\r\n");
   shell.terminal!.write(`${typed}\t`);
   await appears(line);
   shell.kill("SIGKILL");
   await shell.exited;
   shell.terminal!.close();
+}
+
+test.skipIf(Bun.which("fish") === null)("in a real fish the same lines are completed", () => {
+  const { cwd, env } = place();
+  const asked = LINES.map(([typed]) => `complete -C '${typed}'; echo`).join("\n");
+  const child = Bun.spawnSync(["fish", "--no-config"], {
+    ...{ cwd, env: { ...env, HOME: cwd, XDG_CONFIG_HOME: cwd, XDG_DATA_HOME: cwd } },
+    stdin: Buffer.from(`ublk complete fish | source\n${asked}\n`),
+  });
+  const answers = child.stdout.toString().trimEnd().split("\n\n");
+  const last = answers.map((answer) => answer.split("\t")[0]!);
+  expect(last).toEqual(LINES.map(([, , word]) => word));
+  expect(child.stderr.toString()).toBe("");
 });
 
 for (const [shell, script] of Object.entries(SHELLS)) {
