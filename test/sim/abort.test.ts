@@ -1,7 +1,7 @@
 /** The end of a device: aborts that find the server idle, and aborts that find it at work. */
 
 import { expect, test } from "bun:test";
-import { Guest } from "./guest.ts";
+import { Guest, quiesceAfter } from "./guest.ts";
 import { EINVAL } from "./errno.ts";
 import { inTurns } from "./pieces.ts";
 import { story } from "./seeds.ts";
@@ -19,16 +19,9 @@ function quiesceSometime(options: Pick<WorldOptions, "seed" | "attach" | "way">)
     ...{ size: SIZE, count: 1000, outstanding: 12, maxSectors: 64, mayFail },
   });
   const after = world.random.int(200);
-  let quiesced = false;
-  world.sources.push({
-    ready: () => (!quiesced && guest.count.ended >= after && world.driver.canQuiesce() ? 1 : 0),
-    fire: () => {
-      quiesced = true;
-      world.driver.quiesce();
-    },
-  });
+  const quiesced = quiesceAfter(world, guest, after);
   expect(world.run()).toBe(0);
-  expect(quiesced).toBe(true);
+  expect(quiesced()).toBe(true);
   expect(guest.finished()).toBe(false);
   const held = world.driver.tags.filter(({ state }) => state === "server" || state === "asking");
   expect(held.map(({ where }) => where)).toEqual([]);

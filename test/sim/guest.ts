@@ -134,3 +134,16 @@ function mix(number: number, at: number): number {
 function hex(bytes: Uint8Array): string {
   return `${Buffer.from(bytes.subarray(0, 8)).toString("hex")}…`;
 }
+
+/** QUIESCE_DEV once so many requests have ended; the answer tells whether it has been sent. */
+export function quiesceAfter(world: World, guest: Guest, ended: number): () => boolean {
+  let quiesced = false;
+  world.sources.push({
+    ready: () => (!quiesced && guest.count.ended >= ended && world.driver.canQuiesce() ? 1 : 0),
+    fire: () => {
+      quiesced = true;
+      world.driver.quiesce();
+    },
+  });
+  return () => quiesced;
+}

@@ -1,7 +1,7 @@
 /** The loop and the null target in every mode and with both kinds of commands. */
 
 import { expect } from "bun:test";
-import { Guest } from "./guest.ts";
+import { Guest, quiesceAfter } from "./guest.ts";
 import { Random } from "./random.ts";
 import { type Intake, reluctant } from "./ring.ts";
 import { story } from "./seeds.ts";
@@ -68,16 +68,9 @@ for (const [name, way] of WAYS) {
     const world = loopWorld(seed, way, UNKIND);
     const guest = guestOf(world, false, 1000);
     const after = world.random.int(100);
-    let quiesced = false;
-    world.sources.push({
-      ready: () => (!quiesced && guest.count.ended >= after && world.driver.canQuiesce() ? 1 : 0),
-      fire: () => {
-        quiesced = true;
-        world.driver.quiesce();
-      },
-    });
+    const quiesced = quiesceAfter(world, guest, after);
     expect(world.run()).toBe(0);
-    expect([quiesced, guest.finished()]).toEqual([true, false]);
+    expect([quiesced(), guest.finished()]).toEqual([true, false]);
   });
 
   tell("the null target reads zeros", (seed) => {
