@@ -3,7 +3,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir } from "../vm/cache.ts";
-import { hostShown, LabError, note } from "../vm/host.ts";
+import { hostShown, note, toTerminal } from "../vm/host.ts";
 import { measureAll } from "./measure.ts";
 import type { Raw } from "./numbers.ts";
 import { parseOptions, type Options, USAGE } from "./options.ts";
@@ -59,10 +59,4 @@ async function write(raw: Raw, options: Options): Promise<void> {
   note(`report in ${out}${options.from ? "" : `, raw numbers in ${join(kept, "raw.json")}`}`);
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!(error instanceof LabError)) throw error;
-  console.error(`error: ${error.message}`);
-  process.exitCode = 1;
-}
+await toTerminal(main);

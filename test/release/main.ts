@@ -7,7 +7,7 @@
 import { chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { passingDir } from "../vm/cache.ts";
-import { host, LabError } from "../vm/host.ts";
+import { host, toTerminal } from "../vm/host.ts";
 import { billOfMaterials, type Built } from "./bill.ts";
 import { BUILDER, FLAVOURS, type Flavour } from "./flavours.ts";
 import { liburing, type Library, runtimes } from "./parts.ts";
@@ -64,13 +64,12 @@ async function writeSums(into: string): Promise<void> {
   await Bun.write(join(into, "SHA256SUMS"), lines.join(""));
 }
 
-const staging = await passingDir();
-try {
-  await release(process.argv[2] ?? join(ROOT, "dist"), staging);
-} catch (error) {
-  if (!(error instanceof LabError)) throw error;
-  console.error(`error: ${error.message}`);
-  process.exitCode = 1;
-} finally {
-  await rm(staging, { recursive: true, force: true });
-}
+await toTerminal(async () => {
+  const staging = await passingDir();
+  try {
+    await release(process.argv[2] ?? join(ROOT, "dist"), staging);
+    return 0;
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+});

@@ -8,6 +8,17 @@ export function note(line: string): void {
   process.stderr.write(`lab: ${line}\n`);
 }
 
+/** Runs a program: its status becomes ours; what the laboratory could not do is one line, and 1. */
+export async function toTerminal(main: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await main();
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    console.error(`error: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
+
 interface HostOptions {
   cwd?: string;
   input?: string;

@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { removeOrphans } from "./cache.ts";
 import type { GuestVm } from "./guest_vm.ts";
-import { LabError } from "./host.ts";
+import { LabError, toTerminal } from "./host.ts";
 import { prepareKernel } from "./kernel.ts";
 import { guestMachine, kernelLines, machines } from "./machines.ts";
 
@@ -88,10 +88,4 @@ async function shell(): Promise<number> {
   }
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!(error instanceof LabError)) throw error;
-  console.error(`error: ${error.message}`);
-  process.exitCode = 1;
-}
+await toTerminal(main);
