@@ -39,7 +39,7 @@ export function oneCpu(mask: Uint8Array<ArrayBuffer>, turn: number): Uint8Array<
   return usable.length === 0 ? mask : cpuMask([usable[turn % usable.length]!]);
 }
 
-/** Other CPUs for a queue's thread, now and in the state file that a later server takes over. */
+/** Other CPUs for a queue's threads, now and in the state file that a later server takes over. */
 export function setQueueAffinity(id: number, queueId: number, cpus: number[]): void {
   const facts = { op: "set_affinity", subject: `device ${id} queue ${queueId}` };
   const state = readState(id);
@@ -47,12 +47,12 @@ export function setQueueAffinity(id: number, queueId: number, cpus: number[]): v
     const hint = "ublk list shows the devices; those of other servers cannot be set";
     throw new SysError({ ...facts, errno: ENODEV, reason: "no such device of ours", hint });
   }
-  const tid = state.tids[queueId];
-  if (tid === undefined) {
+  const tids = state.tids[queueId];
+  if (tids === undefined) {
     throw new SysError({ ...facts, errno: EINVAL, reason: `has ${state.tids.length} queues` });
   }
   try {
-    libc.schedSetaffinity(cpuMask(cpus), tid);
+    for (const tid of tids) libc.schedSetaffinity(cpuMask(cpus), tid);
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     const reason = error.errno === EINVAL ? "none of these CPUs is on line" : undefined;

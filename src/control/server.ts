@@ -104,9 +104,11 @@ export class Server {
       }),
     );
     const tids = await Promise.all(this.threads.map((thread) => thread.ready));
-    const serving = (queueId: number): number =>
-      shares.findIndex((share) => share.queues.some((queue) => queue.queueId === queueId));
-    this.#remember(queues.map((queue) => tids[serving(queue.queueId)]!));
+    const serves = (thread: number, queueId: number): boolean =>
+      shares[thread]!.queues.some((queue) => queue.queueId === queueId);
+    this.#remember(
+      queues.map(({ queueId }) => tids.filter((_, thread) => serves(thread, queueId))),
+    );
     this.#host.log.say("debug", `threads: ${tids.join(" ")}`);
     this.#what = this.#describe(info);
   }
@@ -128,7 +130,7 @@ export class Server {
     return `${what}, ${this.#disk.size} bytes, ${modeOf(info.flags)}, queues ${info.nr_hw_queues}`;
   }
 
-  #remember(tids: number[]): void {
+  #remember(tids: number[][]): void {
     const { target: name, config, affinity } = this.#service;
     const { zeroCopyMin, pollUs, threads, limits, logLevel } = this.#service;
     writeState({
@@ -152,10 +154,7 @@ export class Server {
         libc.mmap(length, libc.PROT_READ, flags, this.#charFd, offset),
       );
       this.#iods.push({ address, length });
-      const asked = this.#service.affinity[queueId];
-      const cpus = asked
-        ? device.cpuMask(asked)
-        : oneCpu(await device.getQueueAffinity(this.channel, this.id, queueId), this.id + queueId);
+      const cpus = await device.getQueueAffinity(this.channel, this.id, queueId);
       const depth = info.queue_depth;
       queues.push({ queueId, depth, iodsAddress: address, iodsLength: length, cpus });
     }
@@ -172,8 +171,6 @@ export class Server {
     share: MappedQueueShares,
     index: number,
   ): Omit<ThreadPlan, "countersAddress"> {
-    const cpus = new Uint8Array(share.cpus[0]!.length);
-    for (const mask of share.cpus) mask.forEach((byte, at) => (cpus[at]! |= byte));
     const { target, config, zeroCopyMin, pollUs } = this.#service;
     return {
       name: `ublk${this.id}q${index}`,
@@ -182,7 +179,7 @@ export class Server {
       secret: this.#host.secret,
       recovering: "how" in this.#service,
       disk: this.#disk,
-      cpus,
+      cpus: this.#cpusFor(share, index),
       shape: {
         mode: modeOf(info.flags),
         batch: has(info.flags, "UBLK_F_BATCH_IO"),
@@ -194,6 +191,15 @@ export class Server {
         files: [this.#charFd, ...this.#disk.files, this.#zeroFd],
       },
     };
+  }
+
+  /** Those that were asked for; otherwise one, and another one for each thread. */
+  #cpusFor(share: MappedQueueShares, thread: number): Uint8Array {
+    const asked = share.queues.flatMap(({ queueId }) => this.#service.affinity[queueId] ?? []);
+    if (asked.length > 0) return device.cpuMask(asked);
+    const mask = new Uint8Array(share.cpus[0]!.length);
+    for (const cpus of share.cpus) cpus.forEach((byte, at) => (mask[at]! |= byte));
+    return oneCpu(mask, this.id + thread);
   }
 
   /** Ends the device; also from a signal handler. The threads notice, and `ended` resolves. */

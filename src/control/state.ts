@@ -48,8 +48,8 @@ export interface DeviceState {
   };
   /** What the target says of its disk, for `list`. */
   report: Record<string, string | number | boolean>;
-  /** The threads that serve the queues, by queue id. */
-  tids: number[];
+  /** By queue id: the threads that serve the queue. */
+  tids: number[][];
   /** CPU sets that were asked for, by queue id; the driver's where there is none. */
   affinity: (number[] | null)[];
 }

@@ -32,7 +32,7 @@ const CHECKS: Record<string, (value: unknown) => boolean> = {
     isFields(value) && typeof value["name"] === "string" && isFields(value["config"]),
   serving: isServing,
   report: (value) => isFields(value) && Object.values(value).every(isScalar),
-  tids: isCounts,
+  tids: (value) => Array.isArray(value) && value.every(isCounts),
   affinity: (value) =>
     Array.isArray(value) && value.every((cpus) => cpus === null || isCounts(cpus)),
 };

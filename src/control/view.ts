@@ -48,7 +48,7 @@ export interface DeviceView {
 
 export interface QueueView {
   q_id: number;
-  /** The thread that serves the queue; -1 when unknown. */
+  /** The first of the threads that serve the queue; -1 when unknown. */
   tid: number;
   affinity: number[];
 }
@@ -60,7 +60,7 @@ export async function viewDevice(channel: Channel, id: number): Promise<DeviceVi
   const queues: QueueView[] = [];
   for (let q = 0; q < info.nr_hw_queues; q++) {
     const affinity = state?.affinity[q] ?? cpusOf(await getQueueAffinity(channel, id, q));
-    queues.push({ q_id: q, tid: state?.tids[q] ?? -1, affinity });
+    queues.push({ q_id: q, tid: state?.tids[q]?.[0] ?? -1, affinity });
   }
   return {
     dev_id: id,

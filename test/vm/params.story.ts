@@ -154,3 +154,19 @@ story(
     await vm.sh`ublk del -n ${id}`;
   },
 );
+
+story(
+  "threads that share a queue have a CPU each, and move together",
+  { features: ["UBLK_F_PER_IO_DAEMON"] },
+  async (vm) => {
+    const id = await vm.add`-t null --size 1G --threads 2`;
+    const pid = await vm.daemonPid(id);
+    const allowed = async (): Promise<string> =>
+      vm.sh`for t in $(grep -l '^ublk${id}q' /proc/${pid}/task/*/comm); do
+        grep Cpus_allowed_list $(dirname $t)/status | cut -f2; done | sort`;
+    expect(await allowed()).toBe("0\n1");
+    await vm.sh`ublk set_affinity -n ${id} -q 0 --cpuset 1`;
+    expect(await allowed()).toBe("1\n1");
+    await vm.sh`ublk del -n ${id}`;
+  },
+);

@@ -37,7 +37,7 @@ const STATE = {
   target: { name: "loop", config: { backing_file: "/disk", offset: 0 } },
   serving: { zeroCopyMin: 65536, pollUs: 0, threads: 0, limits: {}, logLevel: "info" as const },
   report: { name: "loop", dev_size: 4096, backing_file: "/disk", direct_io: true },
-  tids: [100, 101],
+  tids: [[100], [101, 102]],
   affinity: [],
 };
 const file = (id: number): string => join(dir, `${id}.json`);
@@ -60,9 +60,9 @@ test("only the owner can look: the folder is 0700, the file 0600", () => {
 test("a state is replaced as a whole, and nothing else is left", () => {
   writeState(STATE, dir);
   const before = statSync(file(7)).ino;
-  writeState({ ...STATE, tids: [1] }, dir);
+  writeState({ ...STATE, tids: [[1]] }, dir);
   expect(statSync(file(7)).ino).not.toBe(before);
-  expect(readState(7, dir)?.tids).toEqual([1]);
+  expect(readState(7, dir)?.tids).toEqual([[1]]);
   expect(readdirSync(dir)).toEqual(["7.json"]);
 });
 
@@ -70,8 +70,8 @@ test("what a killed writer left behind is in nobody's way", () => {
   writeState(STATE, dir);
   writeFileSync(join(dir, `.7.${process.pid}`), "{ half a st");
   writeFileSync(join(dir, ".8.1"), "{ half a st");
-  writeState({ ...STATE, tids: [2] }, dir);
-  expect(readState(7, dir)?.tids).toEqual([2]);
+  writeState({ ...STATE, tids: [[2]] }, dir);
+  expect(readState(7, dir)?.tids).toEqual([[2]]);
   expect(readAllStates(dir)).toHaveLength(1);
 });
 
@@ -181,7 +181,7 @@ describe("why a state file is not believed is said", () => {
     ["no target", spoiled({ target: 1 }), 'has no sound "target"'],
     ["no configuration", spoiled({ target: { name: "x", config: 1 } }), 'no sound "target"'],
     ["a nested report", spoiled({ report: { a: {} } }), 'no sound "report"'],
-    ["threads that are none", spoiled({ tids: [1, "2"] }), 'no sound "tids"'],
+    ["threads that are none", spoiled({ tids: [[1], ["2"]] }), 'no sound "tids"'],
     ["negative CPUs", spoiled({ affinity: [[-1]] }), 'no sound "affinity"'],
     ["no service", spoiled({ serving: null }), 'no sound "serving"'],
     ["half a thread", spoiled({ serving: { ...serving, threads: 0.5 } }), 'no sound "serving"'],
