@@ -24,7 +24,7 @@ export const GUEST_PACKAGES = [
   ...["base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip"],
   ...["iproute2", "libc6", "libc-bin", "libgcc-s1", "mawk", "ncurses-base", "sed", "tar"],
   ...["fdisk", "kmod", "mount", "procps", "psmisc", "strace", "systemd", "udev", "util-linux"],
-  ...["dmsetup", "e2fsprogs", "fio", "liburing2", "qemu-utils", "xfsprogs"],
+  ...["bsdutils", "dmsetup", "e2fsprogs", "fio", "liburing2", "qemu-utils", "xfsprogs"],
 ];
 
 /** Which of these packages are there, with versions. */
