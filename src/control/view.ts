@@ -1,6 +1,6 @@
 /** A device as `list` and `add` show it: what the driver and the state file know, in one object. */
 
-import { UBLK_ATTR_READ_ONLY } from "../../ffi/ublk_cmd.ts";
+import { type DevInfo, UBLK_ATTR_READ_ONLY } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
 import {
   blockDevice,
@@ -67,7 +67,7 @@ export async function viewDevice(channel: Channel, id: number): Promise<DeviceVi
     block_device: blockDevice(id),
     char_device: charDevice(id),
     state: stateName(info),
-    ublksrv_pid: info.ublksrv_pid,
+    ublksrv_pid: serverOf(info),
     nr_hw_queues: info.nr_hw_queues,
     queue_depth: info.queue_depth,
     max_io_buf_bytes: info.max_io_buf_bytes,
@@ -88,4 +88,9 @@ export async function viewDevice(channel: Channel, id: number): Promise<DeviceVi
     queues,
     target: state?.report ?? {},
   };
+}
+
+/** Linux 6.12 goes on naming a server that has died, until another takes over. */
+function serverOf(info: DevInfo): number {
+  return stateName(info) === "LIVE" ? info.ublksrv_pid : -1;
 }
