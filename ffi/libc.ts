@@ -114,10 +114,15 @@ export function pageSize(): number {
 
 export const PR_SET_PDEATHSIG = 1;
 export const PR_SET_NAME = 15;
-export const PR_SET_IO_FLUSHER = 57;
+const PR_SET_IO_FLUSHER = 57;
 
 export function prctl(option: number, argument: number, name: string): void {
   check(c.prctl(option, argument, 0, 0, 0), name);
+}
+
+/** Of the calling thread, and of all that it starts: neither clone(2) nor execve(2) ends it. */
+export function setIoFlusher(): void {
+  prctl(PR_SET_IO_FLUSHER, 1, "prctl PR_SET_IO_FLUSHER");
 }
 
 /** What `ps -T`, `top -H` and /proc show for the calling thread: 15 bytes. */

@@ -87,9 +87,7 @@ function settle(plan: ThreadPlan): void {
   Bun.gc(true); // helper threads that this starts would inherit the CPUs
   libc.setThreadName(plan.name);
   bestEffort("cannot bind to the queue's CPUs", () => libc.schedSetaffinity(plan.cpus));
-  bestEffort("may wait for its own IO when memory is short", () => {
-    libc.prctl(libc.PR_SET_IO_FLUSHER, 1, "prctl PR_SET_IO_FLUSHER");
-  });
+  bestEffort("may wait for its own IO when memory is short", libc.setIoFlusher);
 }
 
 function bestEffort(otherwise: string, action: () => void): void {

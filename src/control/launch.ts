@@ -95,6 +95,7 @@ type Child = ReturnType<typeof startProcess>;
 function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: LaunchOptions) {
   const { supervised = false, program } = options;
   const verb = supervised ? SUPERVISE_VERB : DAEMON_VERB;
+  promiseNoWaiting();
   // By our number: in the child, low descriptors are its own already.
   const self = program === undefined ? SELF : `/proc/${process.pid}/fd/${program}`;
   // Another version's runtime may not know our options, and would not start.
@@ -111,6 +112,19 @@ function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: L
 function isOurs(program: string): boolean {
   const [one, other] = [statSync(program), statSync(SELF)];
   return one.dev === other.dev && one.ino === other.ino;
+}
+
+/**
+ * For whoever is started by this thread, with all of its threads: memory is never got by writing to
+ * a disk, as that may be the one it serves. A collector that waited for such a write, or a thread
+ * that held the lock of the address space, would keep the queue's thread from serving it.
+ */
+function promiseNoWaiting(): void {
+  try {
+    libc.setIoFlusher();
+  } catch {
+    // each queue's thread tries it again, and says what follows
+  }
 }
 
 async function* answers(fd: number): AsyncGenerator<Answer> {
@@ -130,6 +144,7 @@ export function become(plan: DaemonPlan, json: boolean, secret?: string): never 
   const argv = [process.execPath, ...selfArguments(DAEMON_VERB, plan), "--foreground"];
   if (json) argv.push("--json");
   process.chdir("/"); // else the caller's directory could not be unmounted
+  promiseNoWaiting();
   process.execve?.(SELF, argv, { ...daemonEnvironment(plan), ...RUNTIME_OPTIONS });
   throw new SysError({ op: "execve", errno: EIO, reason: "returned" });
 }
