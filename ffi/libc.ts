@@ -54,6 +54,13 @@ export function adviseSmallPages(address: number, length: number): void {
   c.madvise(address, length, MADV_NOHUGEPAGE);
 }
 
+const MADV_POPULATE_WRITE = 23;
+
+/** Backs all pages now. Linux before 5.14 answers EINVAL: then each is when it is touched. */
+export function touchPages(address: number, length: number): void {
+  c.madvise(address, length, MADV_POPULATE_WRITE);
+}
+
 const MADV_DONTNEED = 4;
 
 /** Forgets pages of a private mapping; what was written to them is lost, and read anew. */
@@ -145,6 +152,18 @@ export function schedGetaffinity(mask: Uint8Array): void {
 /** Binds a thread, 0 being the calling one, to `mask`, a cpu_set_t of any length. */
 export function schedSetaffinity(mask: Uint8Array, tid = 0): void {
   check(c.sched_setaffinity(tid, mask.byteLength, ptr(mask)), "sched_setaffinity");
+}
+
+const SCHED_RR = 2;
+
+/**
+ * The calling thread, and kernel threads that it starts, go before all that is not real time; and
+ * may use a part of the memory that the kernel keeps back. (musl's own function does nothing.)
+ */
+export function goFirst(): void {
+  const lowest = new Int32Array([1]);
+  const done = c.syscall(machine.SYS_sched_setscheduler, 0, SCHED_RR, ptr(lowest), 0, 0);
+  check(done, "sched_setscheduler");
 }
 
 /** Also of what was opened with O_PATH, which fchmod(2) refuses. */

@@ -70,6 +70,7 @@ export const UBLK_IO_OP_WRITE_ZEROES = 5;
 /** Bits of an iod's op_flags. */
 export const UBLK_IO_F_FUA = 1 << 13;
 export const UBLK_IO_F_NOUNMAP = 1 << 15;
+export const UBLK_IO_F_SWAP = 1 << 16;
 export const UBLK_IO_F_NEED_REG_BUF = 1 << 17;
 
 /** Flags of struct ublk_auto_buf_reg, which travels in an SQE's address: index | flags << 16. */

@@ -45,6 +45,7 @@ async function serve(plan: ThreadPlan): Promise<void> {
   const tally = new Tally(ios.length, wordsAt(plan.countersAddress, THREAD_AREA));
   const loop = new Loop(ring, [...ios, spare], commands, handlers, runnable, complain, tally, {
     io: spare,
+    swaps,
     resized: (failure) => say({ kind: "resized", failure }),
   });
   say({ kind: "ready", tid: libc.gettid(), ringFd: ring instanceof KernelRing ? ring.fd : -1 });
@@ -88,6 +89,14 @@ function settle(plan: ThreadPlan): void {
   libc.setThreadName(plan.name);
   bestEffort("cannot bind to the queue's CPUs", () => libc.schedSetaffinity(plan.cpus));
   bestEffort("may wait for its own IO when memory is short", libc.setIoFlusher);
+}
+
+/**
+ * Memory is short when pages go out. Then everybody waits for us, holding what the kernel keeps for
+ * emergencies of IO, and we wait for memory: seen on 6.12 as a guest that never moved again.
+ */
+function swaps(): void {
+  bestEffort("is swap, and may wait for memory that only swapping makes", libc.goFirst);
 }
 
 function bestEffort(otherwise: string, action: () => void): void {

@@ -2,6 +2,7 @@
 
 import { Arena, wordsAt } from "../../ffi/arena.ts";
 import { EINVAL, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
 import { KernelRing, QUEUE_RING_FLAGS } from "../../ffi/kernel_ring.ts";
 import { ZEROES_MAX } from "../target/target.ts";
@@ -73,6 +74,9 @@ export function assemble(shape: ThreadShape, makeRing = kernelRing): Assembly {
   return { ring, ios, spare, commands, allocate, free };
 }
 
+/** Buffers of a queue that take no more bytes than this are memory from the start. */
+const TOUCHED_MAX = 4 << 20;
+
 const NO_TAG = -1;
 
 const tagCount = (share: QueueShare): number =>
@@ -86,8 +90,10 @@ function makeIos(
   allocate: (length: number) => number,
 ): QueueIo[] {
   const count = tagCount(share);
-  // Not touched here: each page is backed by the first IO that needs it, on its own CPU.
   const buffers = allocate(count * shape.maxIoBytes);
+  // Large ones are backed by the first IO that needs them. A disk that is swap must have its own
+  // before that: no memory comes but through it.
+  if (count * shape.maxIoBytes <= TOUCHED_MAX) libc.touchPages(buffers, count * shape.maxIoBytes);
   return Array.from({ length: count }, (_, index) => {
     const tag = share.firstTag + index * share.tagStep;
     const address = buffers + index * shape.maxIoBytes;

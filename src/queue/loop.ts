@@ -8,7 +8,7 @@
 
 import { EBUSY, EIO, EOPNOTSUPP, ETIME, SysError } from "../../ffi/errno.ts";
 import type { Ring } from "../../ffi/io_uring.ts";
-import { UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
+import { UBLK_IO_F_SWAP, UBLK_IO_RES_ABORT } from "../../ffi/ublk_cmd.ts";
 import { type Handlers, OP_READ, OP_WRITE, QUEUED, SLOW } from "../target/target.ts";
 import type { Commands } from "./commands.ts";
 import type { QueueIo } from "./io.ts";
@@ -32,9 +32,11 @@ const SUBMIT_TRIES_MAX = 1000;
 /** Told of what must not happen and did: a handler that threw. */
 export type Complain = (error: unknown, io: QueueIo) => void;
 
-/** The place for what is no request of the driver's, and who is told how it ended. */
+/** The place for what is no request of the driver's, and who is told what goes on beside these. */
 export interface Spare {
   io: QueueIo;
+  /** Once: a page of memory is swapped, so the disk is where memory comes from. */
+  swaps(): void;
   /** 0 or -errno. */
   resized(failure: number): void;
 }
@@ -52,6 +54,7 @@ export class Loop {
   /** Requests that have arrived and are not committed yet. */
   #busy = 0;
   #aborted = false;
+  #isSwap = false;
   /** The driver refused a command: 0 or -errno. */
   #refused = 0;
 
@@ -136,8 +139,14 @@ export class Loop {
     this.#busy++;
     this.#tally.arrived(io.slot);
     this.#commands.load(io);
+    if ((io.flags & UBLK_IO_F_SWAP) !== 0 && !this.#isSwap) this.#becomesSwap();
     if (io.mustRegister) this.#commands.registerBuffer(io);
     else this.#handle(io);
+  }
+
+  #becomesSwap(): void {
+    this.#isSwap = true;
+    this.#spare?.swaps();
   }
 
   /** A buffer that cannot be registered is no reason to fail where bytes can also be copied. */

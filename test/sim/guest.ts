@@ -7,6 +7,8 @@ export const FLUSH = 2;
 export const DISCARD = 3;
 export const WRITE_ZEROES = 5;
 export const FUA = 1 << 13;
+/** UBLK_IO_F_SWAP */
+export const SWAP = 1 << 16;
 export const NOUNMAP = 1 << 15;
 
 export interface GuestOptions {

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { FALLOCATE, FSYNC, WRITE as WRITE_SQE } from "./disk.ts";
 import { READ, WRITE } from "./tags.ts";
 import { EAGAIN, EIO, ENOSPC } from "./errno.ts";
-import { FLUSH, FUA, NOUNMAP, WRITE_ZEROES } from "./guest.ts";
+import { FLUSH, FUA, NOUNMAP, SWAP, WRITE_ZEROES } from "./guest.ts";
 import { loopAt } from "./targets.ts";
 import { type Asked, KiB, MiB, SECTOR, World } from "./world.ts";
 
@@ -60,6 +60,18 @@ test("a write to stable storage is one, and only where it was asked for", () => 
     [0, DSYNC],
     [4 * KiB, 0],
   ]);
+});
+
+test("that the disk is swap is told once, when a page is swapped and not before", () => {
+  const w = world();
+  write(w, 0, 4 * KiB);
+  read(w, 0, 4 * KiB);
+  w.run();
+  expect(w.swapTold).toBe(0);
+  const swap = world();
+  for (const offset of [0, 4 * KiB, 8 * KiB]) write(swap, offset, 4 * KiB, SWAP);
+  swap.run();
+  expect(swap.swapTold).toBe(1);
 });
 
 test("a short write to stable storage stays one to its end", () => {

@@ -78,6 +78,8 @@ export class World {
   readonly loop: Loop;
   /** What the loop complained of. */
   readonly complaints: unknown[] = [];
+  /** How often it told that the disk is swap. */
+  swapTold = 0;
   /** Called when nothing can happen by itself; false when there is nothing to do either. */
   whenQuiet: () => boolean = () => this.stopOnce();
   readonly sources: Source[];
@@ -134,6 +136,7 @@ export class World {
     const resized = (failure: number): void => this.#resized?.(failure);
     this.loop = new Loop(this.ring, all, commands, handlers, runnable, complain, undefined, {
       io: spare,
+      swaps: () => void this.swapTold++,
       resized,
     });
   }

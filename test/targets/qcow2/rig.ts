@@ -263,7 +263,8 @@ export class Rig {
     const commands = this.#commands;
     commands.queued = requests;
     const ios = [...this.#ios, this.#spare];
-    const spare = { io: this.#spare, resized: (failure: number) => void (this.#resized = failure) };
+    const resized = (failure: number): void => void (this.#resized = failure);
+    const spare = { io: this.#spare, swaps: () => undefined, resized };
     const loop = new Loop(
       this.#ring,
       ios,
