@@ -198,3 +198,24 @@ story("the root of a user namespace has a device of his own", FEATURES, async (v
   expect(JSON.parse(out)).toMatchObject({ owner_uid: 1000, state: "LIVE" });
   await tidy(vm);
 });
+
+story(
+  "a user gives his disk another size, and nobody else does",
+  { features: ["UBLK_F_UNPRIVILEGED_DEV", "UBLK_F_UPDATE_SIZE"] },
+  async (vm) => {
+    await prepare(vm);
+    await installRules(vm);
+    const home = `${vm.data}/1000`;
+    await works(vm, `cd ${home} && qemu-img create -q -f qcow2 q.qcow2 64M`);
+    await works(vm, `ublk add -t qcow2 -f ${home}/q.qcow2 --unprivileged -n 0`);
+    const size = (): Promise<string> => vm.sh`blockdev --getsize64 /dev/ublkb0`;
+    await works(vm, "ublk resize -n 0 --size 96M");
+    expect(await size()).toBe(String(96 << 20));
+    await fails(vm, "ublk resize -n 0 --size 128M", /EACCES[^]*the device's owner/, 1001);
+    await fails(vm, "ublk resize -n 0 --size 32M", /--shrink does it/);
+    expect(await size()).toBe(String(96 << 20));
+    await works(vm, "ublk resize -n 0 --size 32M --shrink && ublk del -n 0");
+    await vm.sh`qemu-img check -q ${home}/q.qcow2`;
+    await tidy(vm);
+  },
+);
