@@ -42,6 +42,18 @@ export function repairImage(
   return left;
 }
 
+/**
+ * At the end of a disk one of whose servers was killed: gives back what that had taken and not used
+ * yet. Changes nothing where something else is wrong, too. Throws SysError.
+ */
+export function giveBackLeaks(image: SyncFile): void {
+  const header = readHeader(readCluster(image), image.path, image.size());
+  const found = checkImage(image, header);
+  if (found.leaks === 0 || found.corruptions > 0) return;
+  beginWriting(image, header);
+  lowerCounts(image, header, found);
+}
+
 function readCluster(image: SyncFile): Uint8Array {
   const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
   image.read(bytes, 0);

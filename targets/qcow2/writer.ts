@@ -19,6 +19,7 @@ import type { Layer, Reader } from "./read.ts";
 import { Resizes } from "./resize.ts";
 import { RefcountTable } from "./refcount.ts";
 import { Releases } from "./release.ts";
+import { giveBackLeaks } from "./repair.ts";
 import { Store } from "./store.ts";
 import type { TableCache } from "./table_cache.ts";
 import { Tables } from "./tables.ts";
@@ -49,6 +50,8 @@ export class Writer {
   readonly #writes: Writes;
   readonly #zeroes: Zeroes;
   readonly #resizes: Resizes;
+  readonly #recovering: boolean;
+  readonly #log: QueueContext["log"];
   #begun = false;
 
   constructor(chain: ChainImage, top: Layer, parts: WriterParts) {
@@ -56,6 +59,8 @@ export class Writer {
     const header = chain.header!;
     const mapping = top.mapping!;
     this.#fast = parts.fast;
+    this.#recovering = context.recovering === true;
+    this.#log = context.log;
     this.#store = new Store({ ...parts, mapping, header, image: chain.file });
     const table = new RefcountTable(header, chain.file, context);
     this.#releases = new Releases(this.#store, table);
@@ -137,5 +142,16 @@ export class Writer {
 
   close(): void {
     this.#releases.close(this.#allocator.takeBack());
+    if (this.#recovering && !this.#store.fenced) this.#giveBackLeaks();
+  }
+
+  /** The image is sound with them, so a failure is only told. */
+  #giveBackLeaks(): void {
+    try {
+      giveBackLeaks(this.#store.image);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#log?.(`clusters of a server that was killed stay leaked: ${error.message}`);
+    }
   }
 }

@@ -46,8 +46,6 @@ story("ext4 on a qcow2 lives through the deaths of its server", { timeout: 3000 
   await vm.sh`umount /mnt/r && echo 3 > /proc/sys/vm/drop_caches && fsck.ext4 -fn ${disk}`;
   await vm.sh`mount ${disk} /mnt/r && cd /mnt/r && tac /tmp/sums | mawk '!seen[$1]++' |
       while read file sum rest; do test "$(sha256sum < $file)" = "$sum  $rest" || { echo $file; exit 1; }; done`;
-  await vm.sh`umount /mnt/r && ublk del -n ${id} && ublk check ${image} > /dev/null || test $? = 3`;
-  const status = await vm.sh`qemu-img check ${image} > /tmp/check 2>&1; echo $?`;
-  expect(["0", "3"], await vm.sh`tail -n 20 /tmp/check`).toContain(status);
-  console.log(`qemu-img check: ${status === "0" ? "clean" : "leaks"}`);
+  // What the dead servers had taken and not used was given back by the last one.
+  await vm.sh`umount /mnt/r && ublk del -n ${id} && ublk check ${image} && qemu-img check ${image}`;
 });

@@ -78,14 +78,14 @@ function judge(path: string, shape: Shape, random: Random): void {
   let killed = false;
   for (let rounds = 1 + random.int(2); rounds > 0; rounds--) {
     const direct = shape.clusterSize >= 4096 && random.chance(0.5);
-    const rig = new Rig(path, { direct, depth, cacheSize: smallCache(depth) });
+    const how = { direct, depth, cacheSize: smallCache(depth), recovering: killed };
+    const rig = new Rig(path, how);
     for (let batches = 2 + random.int(4); batches > 0; batches--)
       writeBatch(rig, shape, model, random);
     same(rig.read(0, model.length), model, "read what we wrote");
-    // What a killed server had still to free is leaked from then on.
-    const kills = random.chance(0.2);
-    killed ||= kills;
-    if (kills) rig.kill();
+    // What a killed server had still to free is leaked until the end of the next one.
+    killed = random.chance(0.2);
+    if (killed) rig.kill();
     else rig.close();
     expect(rig.log).toEqual([]);
     const { status, output } = check(path);

@@ -45,6 +45,8 @@ export interface RigOptions {
   direct?: boolean;
   /** Of an encrypted image. */
   passphrase?: string;
+  /** The server before this one was killed. */
+  recovering?: boolean;
 }
 
 const ABORT = -19;
@@ -235,7 +237,8 @@ export class Rig {
       this.#commands.poison = allocate(maxIoBytes);
       bytesAt(this.#commands.poison, maxIoBytes).fill(POISON);
       const log = (line: string): void => void this.log.push(line);
-      const context = { runnable: this.#runnable, allocate, log };
+      const { recovering = false } = options;
+      const context = { runnable: this.#runnable, allocate, log, recovering };
       const key = options.passphrase;
       const cipher = key && unlock(chain.file, chain.header!, Buffer.from(key));
       this.engine = new Engine(
