@@ -36,7 +36,7 @@ const folder = memoryFolder();
 
 const all = seedsToTell(SMOKE);
 const testQemu = test.skipIf(!hasQemu);
-const limit = Math.max(30_000, all.length * 3000);
+const limit = Math.max(120_000, all.length * 6000);
 
 testQemu(
   "images of every kind are the same to qemu and to us",

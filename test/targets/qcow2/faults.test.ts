@@ -255,7 +255,7 @@ function stories(name: string, harm: (story: Story) => void, judge: (story: Stor
       for (const seed of all) retelling(seed, PATH, tell);
       console.log(`${name}: ${JSON.stringify(count)}`);
     },
-    Math.max(30_000, all.length * 3000),
+    Math.max(120_000, all.length * 6000),
   );
 }
 

@@ -47,7 +47,7 @@ test.skipIf(!hasQemu)(
     expect(count.states).toBeGreaterThan(seeds.length * 10);
     if (seeds.length >= SMOKE) expect(count.resizes).toBeGreaterThan(seeds.length / 3);
   },
-  Math.max(30_000, seeds.length * 5000),
+  Math.max(120_000, seeds.length * 10_000),
 );
 
 /** What may be in a sector after a cut: any one of these. */
