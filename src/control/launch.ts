@@ -39,12 +39,14 @@ const ENVIRONMENT_KEPT = [
 ];
 
 /**
- * Options of the runtime inside of the executable: a request's whole way through a server thread
- * becomes one piece of machine code. A request costs 10 to 25 % less user time, measured natively.
+ * For the runtime inside of the executable. A request's whole way through a server thread becomes
+ * one piece of machine code: 10 to 25 % less user time, measured natively. And nobody looks for
+ * garbage by the clock: the start's is collected once, and serving makes none.
  */
 const RUNTIME_OPTIONS = {
   BUN_JSC_maximumInliningDepth: "12",
   BUN_JSC_maximumFunctionForCallInlineCandidateBytecodeCostForFTL: "500",
+  BUN_GC_TIMER_DISABLE: "1",
 };
 
 /** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
@@ -103,7 +105,7 @@ function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: L
   return Bun.spawn([self, ...selfArguments(verb, plan)], {
     argv0: process.execPath,
     cwd: "/",
-    env: supervised ? keptEnvironment() : { ...daemonEnvironment(plan), ...runtime },
+    env: { ...(supervised ? keptEnvironment() : daemonEnvironment(plan)), ...runtime },
     detached: true,
     stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
   });

@@ -56,7 +56,7 @@ const PROGRAM_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r-(.)p ([0-9a-f]+) \S+ [1-9]/;
  * to the read-only data at a file's beginning; other pages may be ours alone and have to stay.
  */
 export function giveBackProgram(): void {
-  Bun.gc(true); // otherwise the collector takes 20 s of small steps
+  Bun.gc(true); // nothing else would start it (RUNTIME_OPTIONS in launch.ts)
   for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
     const [, from = "", to = "", execute, offset = ""] = PROGRAM_MAPPING.exec(line) ?? [];
     if (execute !== "x" && Number.parseInt(offset, 16) !== 0) continue;
