@@ -5,7 +5,7 @@
  * neither do descriptors, the terminal, the current directory or the mount namespace.
  */
 
-import { closeSync, statSync, writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
@@ -38,16 +38,8 @@ const ENVIRONMENT_KEPT = [
   "XDG_RUNTIME_DIR",
 ];
 
-/**
- * For the runtime inside of the executable. A request's whole way through a server thread becomes
- * one piece of machine code: 10 to 25 % less user time, measured natively. And nobody looks for
- * garbage by the clock: the start's is collected once, and serving makes none.
- */
-const RUNTIME_OPTIONS = {
-  BUN_JSC_maximumInliningDepth: "12",
-  BUN_JSC_maximumFunctionForCallInlineCandidateBytecodeCostForFTL: "500",
-  BUN_GC_TIMER_DISABLE: "1",
-};
+/** For the runtime: nobody looks for garbage by the clock. Serving makes none. */
+const RUNTIME_OPTIONS = { BUN_GC_TIMER_DISABLE: "1" };
 
 /** Ourselves, also after the file was replaced or its file system is no longer mounted here. */
 const SELF = "/proc/self/exe";
@@ -100,20 +92,13 @@ function startProcess(plan: DaemonPlan, secretFd: number | undefined, options: L
   promiseNoWaiting();
   // By our number: in the child, low descriptors are its own already.
   const self = program === undefined ? SELF : `/proc/${process.pid}/fd/${program}`;
-  // Another version's runtime may not know our options, and would not start.
-  const runtime = isOurs(self) ? RUNTIME_OPTIONS : {};
   return Bun.spawn([self, ...selfArguments(verb, plan)], {
     argv0: process.execPath,
     cwd: "/",
-    env: { ...(supervised ? keptEnvironment() : daemonEnvironment(plan)), ...runtime },
+    env: { ...(supervised ? keptEnvironment() : daemonEnvironment(plan)), ...RUNTIME_OPTIONS },
     detached: true,
     stdio: [secretFd ?? "ignore", "ignore", "pipe", "pipe"],
   });
-}
-
-function isOurs(program: string): boolean {
-  const [one, other] = [statSync(program), statSync(SELF)];
-  return one.dev === other.dev && one.ino === other.ino;
 }
 
 /**

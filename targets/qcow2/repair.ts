@@ -42,7 +42,7 @@ export function repairImage(
   return left;
 }
 
-/** More would take more than 100 MiB and 0.3 s; so many clusters are 32 GiB, as they usually are. */
+/** More would take over 100 MiB and 0.3 s; so many clusters are 32 GiB, as they usually are. */
 const COUNTED_MAX = 2 ** 19;
 
 /**
