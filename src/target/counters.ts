@@ -3,8 +3,8 @@
  * What one server thread counts, in memory that others may look at while it does.
  *
  * A cell is two words, the low 30 bits of a number and what is above them: whole numbers cost the
- * hot path a third of what float64 costs, and 31 bits would do for a few hours. A cell is written
- * by one thread only. Who writes is `queue/tally.ts`, who reads is `control/stats.ts`.
+ * hot path less than float64 (src/README.md), and 31 bits would do for a few hours. A cell is
+ * written by one thread only. Who writes is `queue/tally.ts`, who reads is `control/stats.ts`.
  */
 
 /** Cell of a thread's area: requests that it has in its hands while it sleeps. */

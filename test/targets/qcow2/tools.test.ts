@@ -142,6 +142,7 @@ describe.skipIf(!hasQemu)(
       writeFileSync(folder("rubbish.qcow2"), "no image at all");
       const path = standingOn("lacking.qcow2", "rubbish.qcow2", "qcow2");
       expect(qcow2Tools.info(path).images).toHaveLength(1);
+      qcow2Tools.info(standingOn("missing.qcow2", "nothere.img", "raw"));
       const ours = (fd: string) => readLink(`/proc/self/fd/${fd}`).startsWith(folder("."));
       expect(readdirSync("/proc/self/fd").filter(ours)).toEqual([]);
     });
