@@ -7,8 +7,8 @@ import { raw, story, type Vm } from "./story.ts";
 
 /** MiB that are left, beside the servers and what the kernel keeps back. */
 const LEFT = 72;
-/** MiB that a process holds; twice as many are written. */
-const HELD = 64;
+/** MiB that a process holds; twice as many are written. More than is left: whoever comes first. */
+const HELD = 104;
 /** What the README advises for swap: buffers that are there before memory is short. */
 const SWAP = raw("-d 32 --max-io-buf-bytes 128K");
 
@@ -21,8 +21,8 @@ const counted = async (vm: Vm, what: string): Promise<number> =>
 
 story("who is short of memory writes through loop, and swaps on another", {}, async (vm) => {
   const noise = `${vm.data}/noise`;
-  await vm.sh`cd ${vm.data} && head -c ${HELD}M /dev/urandom > noise && truncate -s 300M l.img &&
-    head -c 160M /dev/zero > s.img && sync`; // no holes, as in a file that is swapped to
+  await vm.sh`cd ${vm.data} && head -c ${HELD}M /dev/urandom > noise && truncate -s 400M l.img &&
+    head -c 224M /dev/zero > s.img && sync`; // no holes, as in a file that is swapped to
   const loop = await vm.add`-t loop -f ${vm.data}/l.img ${SWAP}`;
   const swap = await vm.add`-t loop -f ${vm.data}/s.img ${SWAP}`;
   await vm.sh`mkfs.ext4 -q /dev/ublkb${loop} && mkdir -p /mnt/l && mount /dev/ublkb${loop} /mnt/l`;
