@@ -6,12 +6,17 @@ import { DEFAULT_KERNELS, kernelList } from "./vm/versions.ts";
 const ROOT = join(import.meta.dir, "..");
 /** Fewer than this on one kernel means that stories went missing, not that they passed. */
 const STORIES_MIN = 50;
+/** Of a failure that is told again: its last lines say what was expected and what came. */
+const FAILURE_LINES = 40;
 
 interface Counts {
   passed: number;
   failed: number;
   skipped: number;
 }
+
+/** For the end, where one looks first; and a log that was cut still has it. */
+const failures: string[] = [];
 
 interface Ran {
   status: number;
@@ -38,7 +43,19 @@ async function run(label: string, ...args: string[]): Promise<Ran> {
     }
   };
   await Promise.all([follow(child.stdout), follow(child.stderr)]);
+  keepFailures(label, output);
   return { status: await child.exited, output };
+}
+
+/** Everything since the last result belongs to the one that failed. */
+function keepFailures(label: string, output: string): void {
+  let since: string[] = [];
+  for (const line of output.split("\n")) {
+    if (/^\d+ tests failed:/.test(line)) return; // they are named once more
+    since.push(label + line);
+    if (line.startsWith("(fail) ")) failures.push(...since.slice(-FAILURE_LINES), "");
+    if (/^\((pass|fail|skip)\) /.test(line)) since = [];
+  }
 }
 
 async function check(): Promise<Counts> {
@@ -91,6 +108,7 @@ total = add(total, await step("build.ts", "--all"));
 const waiting = kernelList(process.env["UBLK_KERNELS"] || DEFAULT_KERNELS);
 // Two guests at a time: an emulated processor is one of ours, and a story mostly waits for one.
 await Promise.all([tellAll(), tellAll()]);
+if (failures.length > 0) console.log(`\nwhat failed, once more:\n${failures.join("\n")}`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
 console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
 process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;
