@@ -1,6 +1,6 @@
 // Goal: another server takes over a live device, and nobody above notices more than a pause.
 // Method: fio checks what it reads while `ublk upgrade` runs again and again; the longest time
-// that one of its requests took is the pause.
+// that a request took which ended meanwhile is the pause.
 
 import { expect } from "bun:test";
 import { raw, story, type Vm } from "./story.ts";
@@ -10,6 +10,8 @@ const EINTR = 4;
 const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 2);
 const LOAD =
   "--name=u --rw=randwrite --bs=4k --ioengine=libaio --direct=1 --size=32M --time_based --output-format=json";
+/** The slowest request of every 100 ms, one line each: ms since 1970, ns, ... */
+const LATENCIES = "--write_lat_log=/tmp/u --log_avg_msec=100 --log_max_value=1 --log_unix_epoch=1";
 
 async function begin(vm: Vm, add: string): Promise<number> {
   const image = `${vm.data}/u.img`;
@@ -17,39 +19,60 @@ async function begin(vm: Vm, add: string): Promise<number> {
   return await vm.add`-t loop -f ${image} ${raw(add)}`;
 }
 
-interface Job {
-  error: number;
-  read: { clat_ns: { max: number } };
-  write: { clat_ns: { max: number } };
+interface Upgrade {
+  /** In the guest's ms since 1970. */
+  begun: number;
+  ended: number;
 }
 
-/** Upgrades under load; answers fio's report and how long the upgrades took, in ms. */
-async function upgrades(vm: Vm, id: number, depth: number): Promise<[Job, number[]]> {
+async function upgrade(vm: Vm, id: number): Promise<Upgrade> {
+  const before = await vm.daemonPid(id);
+  const printed = await vm.sh`cd /; date +%s%3N && ublk upgrade -n ${id} 2>&1 && date +%s%3N`;
+  const after = await vm.daemonPid(id);
+  expect(after).not.toBe(before);
+  expect(printed).toContain(`daemon pid ${after} state LIVE`);
+  expect(printed).not.toContain("killed");
+  await vm.sh`test ! -e /proc/${before}`;
+  const lines = printed.trim().split("\n");
+  return { begun: Number(lines[0]), ended: Number(lines.at(-1)) };
+}
+
+/** Upgrades under load. */
+async function upgrades(vm: Vm, id: number, depth: number): Promise<Upgrade[]> {
   const seconds = 60 * (ROUNDS + 1); // it is told to end before that
-  const fio = vm.start`fio ${raw(LOAD)} --verify=crc32c --verify_backlog=64 --verify_fatal=1 --iodepth=${depth} --runtime=${seconds} --filename=/dev/ublkb${id}`;
+  const fio = vm.start`rm -f /tmp/u_*; fio ${raw(LOAD)} ${raw(LATENCIES)} --verify=crc32c --verify_backlog=64 --verify_fatal=1 --iodepth=${depth} --runtime=${seconds} --filename=/dev/ublkb${id}`;
   await vm.sh`until [ "$(mawk '{ print $1 + $5 }' /sys/block/ublkb${id}/stat)" -gt 300 ]; do sleep 0.1; done`;
-  const took: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const before = await vm.daemonPid(id);
-    const begun = Date.now();
-    const printed = await vm.sh`cd / && ublk upgrade -n ${id} 2>&1`;
-    took.push(Date.now() - begun);
-    const after = await vm.daemonPid(id);
-    expect(after).not.toBe(before);
-    expect(printed).toContain(`daemon pid ${after} state LIVE`);
-    expect(printed).not.toContain("killed");
-    await vm.sh`test ! -e /proc/${before}`;
-  }
+  const done: Upgrade[] = [];
+  for (let round = 0; round < ROUNDS; round++) done.push(await upgrade(vm, id));
   await vm.sh`kill -INT $(pgrep -x fio | head -1) || true`;
   const { stdout } = await fio.wait();
-  const job: Job = JSON.parse(stdout.replace(/^[^{]*/, "")).jobs[0];
+  const [job] = JSON.parse(stdout.replace(/^[^{]*/, "")).jobs;
   // A request that fails, or reads other than what was written, is an error of the job.
   expect([0, EINTR]).toContain(job.error);
-  return [job, took];
+  return done;
 }
 
-const slowest = ({ read, write }: Job): number =>
-  Math.round(Math.max(read.clat_ns.max, write.clat_ns.max) / 1e6);
+/** The slowest request of each upgrade, in ms: the moment in which a line ends may be the next. */
+async function stalls(vm: Vm, done: Upgrade[]): Promise<number[]> {
+  const log = (await vm.sh`cat /tmp/u_clat.*.log`).trim().split("\n");
+  const slow = log.map((line) => line.split(",").map(Number));
+  return done.map(({ begun, ended }) => {
+    const during = slow.filter(([at]) => at! >= begun && at! <= ended + 200);
+    return Math.round(Math.max(...during.map(([, ns]) => ns!)) / 1e6);
+  });
+}
+
+const middle = (numbers: number[]): number =>
+  numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
+
+/** For the record. */
+async function tell(vm: Vm, add: string, done: Upgrade[]): Promise<void> {
+  const took = middle(done.map(({ begun, ended }) => ended - begun));
+  const paused = await stalls(vm, done);
+  expect(Math.min(...paused)).toBeGreaterThan(0);
+  const pause = `${middle(paused)} ms (middle), ${Math.max(...paused)} ms (longest)`;
+  console.log(`${add}: ${done.length} upgrades of ${took} ms (middle), stalls of ${pause}`);
+}
 
 for (const [depth, add] of [
   [8, "-r -d 32 --mode copy"],
@@ -62,9 +85,7 @@ for (const [depth, add] of [
     async (vm) => {
       vm.patience = 1200;
       const id = await begin(vm, add);
-      const [job, took] = await upgrades(vm, id, depth);
-      const middle = took.toSorted((a, b) => a - b)[took.length >> 1];
-      console.log(`${add}: upgrade ${middle} ms (middle), longest request ${slowest(job)} ms`);
+      await tell(vm, add, await upgrades(vm, id, depth));
       await vm.sh`ublk del -n ${id}`;
     },
   );
@@ -76,7 +97,7 @@ story(
   async (vm) => {
     vm.patience = 600;
     const id = await begin(vm, "-i -b");
-    await upgrades(vm, id, 16);
+    await tell(vm, "-i -b", await upgrades(vm, id, 16));
     await vm.sh`ublk del -n ${id}`;
     const other = await begin(vm, "-r -b");
     const refused = await vm.run`ublk upgrade -n ${other}`;
