@@ -97,9 +97,12 @@ export class FastPath {
     return kind === ZERO || (kind === UNALLOCATED && !this.#hasBacking);
   }
 
-  /** An entry that its file does not have yet could be lost after the WRITE was acknowledged. */
+  /**
+   * An entry that its file does not have yet could be lost after the WRITE was acknowledged. And
+   * whoever writes behind the end of the file has to say so, or it would go on reading zeros.
+   */
   #inPlace(kind: number): boolean {
-    if (kind !== DATA || !this.#mapping.owned) return false;
+    if (kind !== DATA || !this.#mapping.owned || !this.#insideFile()) return false;
     return (this.#cache.state[this.#mapping.slot]! & (DIRTY | WRITING)) === 0;
   }
 
