@@ -64,11 +64,7 @@ export class Releases {
     this.#working = true;
     try {
       const oldest = this.#oldestBut(io.slot);
-      const ready = (one: Released): boolean =>
-        one.sync <= this.#store.syncsFinished && one.serial < oldest;
-      const due = this.#waiting.filter(ready);
-      this.#waiting = this.#waiting.filter((one) => !due.includes(one));
-      for (const one of due) {
+      for (const one of this.#takeDue(oldest)) {
         this.count -= one.count;
         const failure = yield* this.#freeRun(io, allocator, one);
         if (failure < 0) return failure;
@@ -77,6 +73,18 @@ export class Releases {
     } finally {
       this.#working = false;
     }
+  }
+
+  /** After a DISCARD of a disk that was written at random there may be a million of them. */
+  #takeDue(oldest: number): Released[] {
+    const due: Released[] = [];
+    const rest: Released[] = [];
+    for (const one of this.#waiting) {
+      const isDue = one.sync <= this.#store.syncsFinished && one.serial < oldest;
+      (isDue ? due : rest).push(one);
+    }
+    this.#waiting = rest;
+    return joined(due);
   }
 
   #oldestBut(slot: number): number {
@@ -167,6 +175,17 @@ export class Releases {
     if (ends) image.truncate(unused.first * clusterSize);
     image.sync();
   }
+}
+
+/** In the order of the file, neighbours as one. */
+function joined(runs: Released[]): Released[] {
+  const all: Released[] = [];
+  for (const run of runs.toSorted((one, other) => one.cluster - other.cluster)) {
+    const last = all.at(-1);
+    if (last !== undefined && last.cluster + last.count === run.cluster) last.count += run.count;
+    else all.push({ ...run });
+  }
+  return all;
 }
 
 /** Counts changed one slice at a time, without the ring. */
