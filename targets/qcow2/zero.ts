@@ -152,7 +152,7 @@ export class Zeroes {
     for (let at = begin; at < end;) {
       const kind = mapping.mapCached(at, end - at);
       const { host, length } = mapping;
-      const covered = kind === UNALLOCATED && this.#hasBacking && way !== DISCARD;
+      const covered = this.#hasBacking && way !== DISCARD && this.#isCovered(kind);
       if (pieces > 0 && (kind === MISS || covered || pieces === PIECES_MAX)) {
         const failure = yield* this.#punched(io, yield, begin, at, way);
         if (failure < 0) return failure;
@@ -177,6 +177,13 @@ export class Zeroes {
       at += length;
     }
     return pieces === 0 ? 0 : yield* this.#punched(io, yield, begin, end, way);
+  }
+
+  /** The backing file shows here, or would again if the server were killed now. */
+  #isCovered(kind: number): boolean {
+    const { mapping, cache } = this.#parts.store;
+    if (kind !== DATA) return kind === UNALLOCATED;
+    return (cache.state[mapping.slot]! & (DIRTY | WRITING)) !== 0;
   }
 
   /** What a file system cannot do is done by hand. */
