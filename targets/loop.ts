@@ -1,10 +1,9 @@
 /** A disk kept in a regular file or on a block device. */
 
-import { resolve } from "node:path";
 import { openBackingFile } from "../src/target/backing_file.ts";
 import { fileDisk, fileHandlers } from "../src/target/file_disk.ts";
 import { backingSize, checkBackingSize, setBackingSize } from "../src/target/backing_size.ts";
-import { hasShape, parseSectors, UsageError } from "../src/target/parse.ts";
+import { absolutePath, hasShape, parseSectors, UsageError } from "../src/target/parse.ts";
 import { defineTarget } from "../src/target/target.ts";
 
 interface LoopConfig {
@@ -38,7 +37,7 @@ export default defineTarget<LoopConfig>({
   configure(values) {
     if (!values["file"]) throw new UsageError("-t loop needs -f FILE");
     return {
-      backing_file: resolve(String(values["file"])),
+      backing_file: absolutePath(String(values["file"])),
       offset: parseSectors("--offset", String(values["offset"] ?? "0")),
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,

@@ -1,7 +1,6 @@
 /** What the verbs have in common that are about an image and not about a device. */
 
-import { resolve } from "node:path";
-import { UsageError } from "../target/parse.ts";
+import { absolutePath, UsageError } from "../target/parse.ts";
 import type { ImageTools, OptionValues, TargetRegistry } from "../target/target.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
 
@@ -30,7 +29,7 @@ export function imageArgument(verb: string, argv: string[], table: OptionTable):
   const [path, ...more] = words;
   if (path === undefined) throw new UsageError(`which image? ublk ${verb} FILE`);
   if (more.length > 0) throw new UsageError(`unexpected word '${more[0]}': one image at a time`);
-  return { path: resolve(path), values: parseOptions(options, table) };
+  return { path: absolutePath(path), values: parseOptions(options, table) };
 }
 
 /** Of the one target whose images have a format. */

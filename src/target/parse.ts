@@ -1,5 +1,7 @@
 /** Numbers as people type them, and the error for what cannot be meant. */
 
+import { isAbsolute, resolve } from "node:path";
+
 /** The user said something that cannot be meant: exit code 2. */
 export class UsageError extends Error {
   override name = "UsageError";
@@ -57,6 +59,15 @@ export function parseCpuSet(option: string, text: string): number[] {
     for (let cpu = Number(first); cpu <= Number(last); cpu++) cpus.add(cpu);
   }
   return [...cpus].toSorted((a, b) => a - b);
+}
+
+/**
+ * From the root on; what the server is told, which has another directory. Where there is a ".." it
+ * stays: behind a symlink it is not what the text says.
+ */
+export function absolutePath(path: string): string {
+  if (!path.split("/").includes("..")) return resolve(path);
+  return isAbsolute(path) ? path : `${process.cwd()}/${path}`;
 }
 
 type Shape = Record<string, "string" | "number" | "boolean" | "path" | "path or none">;

@@ -1,8 +1,13 @@
 /** What a disk is told to do wrong: the words that say it, and what they mean. */
 
 import { constants } from "node:os";
-import { resolve } from "node:path";
-import { hasShape, parseCount, parseSize, UsageError } from "../../src/target/parse.ts";
+import {
+  absolutePath,
+  hasShape,
+  parseCount,
+  parseSize,
+  UsageError,
+} from "../../src/target/parse.ts";
 import { OP_NAMES, type OptionValues } from "../../src/target/target.ts";
 
 export const SECTOR = 512;
@@ -134,7 +139,7 @@ function parseBacking(values: OptionValues): Pick<FaultConfig, "backing_file" | 
   if (file === undefined) return { backing_file: undefined, size };
   if (file === "") throw new UsageError("-f '': name a file");
   if (values["size"] !== undefined) throw new UsageError("--size: with -f, the file has the size");
-  return { backing_file: resolve(String(file)), size };
+  return { backing_file: absolutePath(String(file)), size };
 }
 
 const opNumbers = new Map(

@@ -1,6 +1,7 @@
 /** An image with all that it stands on: its data file, its backing file, that one's, and so on. */
 
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { realpathSync } from "node:fs";
+import { dirname, isAbsolute } from "node:path";
 import { type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { type Header, ImageError, isQcow2, readHeader } from "./header.ts";
 
@@ -85,14 +86,24 @@ class ChainOpener {
   }
 
   #file(path: string, readOnly: boolean): [file: SyncFile, index: number] {
-    if (this.#paths.includes(path)) {
+    const real = realPath(path);
+    if (this.#paths.includes(real)) {
       throw new ImageError(path, "is its own backing file: the chain comes back to it");
     }
     if (this.#paths.length === FILES_MAX) {
       throw new ImageError(this.#paths[0]!, `its chain has more than ${FILES_MAX} files`);
     }
-    this.#paths.push(path);
+    this.#paths.push(real);
     return [this.#open(path, readOnly), this.#paths.length - 1];
+  }
+}
+
+/** Two names of one file are the same here; one that is not there is told about by its opening. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
   }
 }
 
@@ -109,7 +120,8 @@ function beside(image: string, name: string, what: string): string {
     const reason = `its ${what} is '${printable(name)}': only plain file names are followed`;
     throw new ImageError(image, reason, `'${printable(protocol)}' is for qemu`);
   }
-  return isAbsolute(name) ? resolve(name) : join(dirname(image), name);
+  // Not normalised: what ".." behind a symlink means, only the file system knows.
+  return isAbsolute(name) ? name : `${dirname(image)}/${name}`;
 }
 
 function backingFormat(image: string, header: Header): string | undefined {

@@ -1,6 +1,5 @@
 /** The qcow2 target: its options, and an image as a disk. */
 
-import { resolve } from "node:path";
 import {
   type DirectFile,
   type ImageFile,
@@ -10,7 +9,7 @@ import {
 } from "../../src/target/backing_file.ts";
 import { DescriptorFile } from "../../src/target/file_io.ts";
 import { PAGE_SIZE } from "../../src/target/memory.ts";
-import { hasShape, parseSize, UsageError } from "../../src/target/parse.ts";
+import { absolutePath, hasShape, parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
@@ -76,11 +75,11 @@ export default defineTarget<Qcow2Config>({
       throw new UsageError(`--cache-size '${values["cache-size"]}': give 256K to 1G`);
     }
     return {
-      backing_file: resolve(String(values["file"])),
+      backing_file: absolutePath(String(values["file"])),
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,
       cache_size: Math.ceil(size / SLICE) * SLICE,
-      key_file: values["key-file"] ? resolve(String(values["key-file"])) : "",
+      key_file: values["key-file"] ? absolutePath(String(values["key-file"])) : "",
     };
   },
   isConfig(value) {

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import {
+  absolutePath,
   parseCount,
   parseCpuSet,
   parseSectors,
@@ -86,4 +87,12 @@ describe("a set of CPUs:", () => {
       );
     },
   );
+});
+
+test("a path is made absolute, and a '..' in it left to the file system", () => {
+  const here = process.cwd();
+  expect(absolutePath("a/./b")).toBe(`${here}/a/b`);
+  expect(absolutePath("/a//b")).toBe("/a/b");
+  expect(absolutePath("link/../b")).toBe(`${here}/link/../b`);
+  expect(absolutePath("/link/../b")).toBe("/link/../b");
 });

@@ -3,9 +3,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import {
   closeSync,
+  mkdirSync,
   openSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -15,7 +17,7 @@ import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/tar
 import target from "../../../targets/qcow2/target.ts";
 import { memoryFolder } from "./folder.ts";
 import { EXTENSION_BITMAPS } from "../../../targets/qcow2/format.ts";
-import { hasQemu, must, qemuIo, run } from "./qemu.ts";
+import { contents, hasQemu, must, qemuIo, run } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
 import { Rig } from "./rig.ts";
 import { thrown } from "../../temp.ts";
@@ -150,6 +152,27 @@ testQemu("backing files that are not followed are named", () => {
   expect(refusal(first)).toContain("is its own backing file");
   target.open(configOf(over(base, "qcow2"))).close();
   target.open(configOf(over(`file:${base}`, "qcow2"))).close();
+});
+
+testQemu("a backing file is where the file system says, behind symlinks too", () => {
+  const at = (name: string): string => folder(`links/${name}`);
+  mkdirSync(at("store/v2"), { recursive: true });
+  symlinkSync("store/v2", at("current"));
+  for (const [base, value] of [
+    ["base.qcow2", 1],
+    ["store/base.qcow2", 2],
+  ]) {
+    must(["qemu-img", "create", "-q", "-f", "qcow2", at(String(base)), "1M"]);
+    must(["qemu-io", "-f", "qcow2", "-c", `write -P ${value} 0 64k`, at(String(base))]);
+  }
+  const backing = ["-b", "../base.qcow2", "-F", "qcow2"];
+  const overlay = at("current/vm.qcow2");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", ...backing, overlay]);
+  const rig = new Rig(overlay);
+  const [answer] = rig.run([{ op: OP_READ, offset: 0, length: 4096 }]);
+  rig.close();
+  expect(answer!.bytes.every((byte) => byte === 2)).toBe(true);
+  expect(contents(overlay)[0]).toBe(2);
 });
 
 testQemu("an encrypted image is never served as it is", () => {
