@@ -14,17 +14,32 @@ export function beginWriting(image: SyncFile, header: Header): void {
   const left = directory.bitmaps.filter(isLeftBehind);
   // Such a bitmap has to stay as it is; then none of them counts any more.
   const spoilt = left.some((bitmap) => bitmap.isForeign);
-  let changed = !spoilt && markInUse(image, header, directory.bytes, left);
-  let known = spoilt ? 0 : header.autoclearLow & q.AUTOCLEAR_BITMAPS;
-  if (header.externalData) known |= header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE;
-  if (header.autoclearHigh !== 0 || header.autoclearLow !== known) {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setUint32(4, known);
-    image.write(bytes, q.AUTOCLEAR_FEATURES_AT);
-    changed = true;
-  }
-  if (changed) image.sync();
+  const marked = !spoilt && markInUse(image, header, directory.bytes, left);
+  const bitmaps = spoilt ? 0 : q.AUTOCLEAR_BITMAPS;
+  const known = header.autoclearLow & (bitmaps | rawDataFile(header));
+  if (setAutoclear(image, header, known) || marked) image.sync();
 }
+
+/**
+ * The same for a change that no bitmap could show, such as that of a refcount: bitmaps stay as they
+ * are, and go on being right.
+ */
+export function beginRepair(image: SyncFile, header: Header): void {
+  const known = header.autoclearLow & (q.AUTOCLEAR_BITMAPS | rawDataFile(header));
+  if (setAutoclear(image, header, known)) image.sync();
+}
+
+/** Answers whether that was a change. */
+function setAutoclear(image: SyncFile, header: Header, known: number): boolean {
+  if (header.autoclearHigh === 0 && header.autoclearLow === known) return false;
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setUint32(4, known);
+  image.write(bytes, q.AUTOCLEAR_FEATURES_AT);
+  return true;
+}
+
+const rawDataFile = (header: Header): number =>
+  header.externalData ? q.AUTOCLEAR_RAW_DATA_FILE : 0;
 
 /** It should follow every change, and so far it has. */
 function isLeftBehind({ flags }: Bitmap): boolean {

@@ -8,7 +8,8 @@
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { compressedPlace } from "./compressed.ts";
 import { bitmapClusters } from "./bitmaps.ts";
-import { compareCounts } from "./compare.ts";
+import { compareCounts, readCounts } from "./compare.ts";
+import type { Counts } from "./counts.ts";
 import { type CopiedFlag, corrupt, type Findings, nothingFound } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, l2EntriesOf } from "./header.ts";
@@ -31,8 +32,9 @@ class Checker {
   readonly #found: Findings;
   /** Uses of each L2 table, and whether the active L1 table is among the users. */
   readonly #l2Uses = new Map<number, { uses: number; active: boolean }>();
-  /** Of entries of the active tables. */
-  readonly #flags: CopiedFlag[] = [];
+  readonly #stored: Counts;
+  /** Of entries of the active tables; those that are right would be one for each cluster. */
+  readonly #wrongFlags: CopiedFlag[] = [];
 
   constructor(image: SyncFile, header: Header, progress?: Progress) {
     this.#image = image;
@@ -41,6 +43,7 @@ class Checker {
     this.#clusterSize = header.clusterSize;
     this.#fileSize = image.size();
     this.#found = nothingFound(Math.ceil(header.size / header.clusterSize));
+    this.#stored = readCounts(image, header);
   }
 
   run(): Findings {
@@ -61,13 +64,24 @@ class Checker {
       this.#use(cryptHeader.offset, cryptHeader.length, 1, "encryption header");
     }
     this.#useRefcounts();
-    compareCounts(this.#image, header, this.#found, this.#flags);
+    compareCounts(header, this.#stored, this.#found, this.#wrongFlags);
     this.#progress(1);
     return this.#found;
   }
 
   #corrupt(message: string): void {
     corrupt(this.#found, message);
+  }
+
+  /** What it would have shown is in use all the same. */
+  #cannotFollow(message: string): void {
+    this.#corrupt(message);
+    this.#found.incomplete = true;
+  }
+
+  #lookAtFlag(cluster: number, offset: number, copied: boolean): void {
+    if (copied === (this.#stored.get(cluster) === 1)) return;
+    this.#wrongFlags.push({ cluster, offset, copied });
   }
 
   /** Counts the clusters that a range touches; false when it does not lie in the file. */
@@ -98,7 +112,7 @@ class Checker {
     for (const [offset, { size, uses }] of tables) {
       total += size * 8;
       if (total > this.#fileSize) {
-        this.#corrupt("the snapshots' L1 tables are larger than the file");
+        this.#cannotFollow("the snapshots' L1 tables are larger than the file");
         return;
       }
       this.#useL1(offset, size, uses, false, "L1 table of a snapshot");
@@ -108,16 +122,19 @@ class Checker {
   #useL1(offset: number, size: number, uses: number, active: boolean, what: string): void {
     if (size === 0) return;
     if (offset % this.#clusterSize !== 0) {
-      this.#corrupt(`${what} at 0x${offset.toString(16)} does not begin a cluster`);
+      this.#cannotFollow(`${what} at 0x${offset.toString(16)} does not begin a cluster`);
       return;
     }
-    if (!this.#use(offset, size * 8, uses, what)) return;
+    if (!this.#use(offset, size * 8, uses, what)) {
+      this.#found.incomplete = true;
+      return;
+    }
     const view = this.#read(offset, size * 8);
     for (let index = 0; index < size; index++) {
       const table = tableOffset(view, index * 8, this.#clusterSize);
       if (table === 0) continue;
       if (table < 0) {
-        this.#corrupt(`entry ${index} of the ${what} cannot be right`);
+        this.#cannotFollow(`entry ${index} of the ${what} cannot be right`);
         continue;
       }
       const known = this.#l2Uses.get(table) ?? { uses: 0, active: false };
@@ -125,13 +142,15 @@ class Checker {
       known.active ||= active;
       this.#l2Uses.set(table, known);
       const copied = view.getUint32(index * 8) >>> 31 === 1;
-      const cluster = table / this.#clusterSize;
-      if (active) this.#flags.push({ cluster, offset: offset + index * 8, copied });
+      if (active) this.#lookAtFlag(table / this.#clusterSize, offset + index * 8, copied);
     }
   }
 
   #walkL2(table: number, uses: number, active: boolean): void {
-    if (!this.#use(table, this.#clusterSize, uses, "L2 table")) return;
+    if (!this.#use(table, this.#clusterSize, uses, "L2 table")) {
+      this.#found.incomplete = true;
+      return;
+    }
     const entrySize = this.#header.extendedL2 ? 16 : 8;
     const view = this.#read(table, this.#clusterSize);
     for (let index = 0; index < l2EntriesOf(this.#header); index++) {
@@ -183,14 +202,13 @@ class Checker {
     const copied = high >>> 31 === 1;
     if (offset === 0 && !(this.#header.externalData && copied)) return;
     if (offset % this.#clusterSize !== 0) {
-      this.#corrupt(`${where}: offset 0x${offset.toString(16)} does not begin a cluster`);
+      this.#cannotFollow(`${where}: offset 0x${offset.toString(16)} does not begin a cluster`);
       return;
     }
     if (active) this.#found.allocated++;
     if (this.#header.externalData) return;
     this.#use(offset, this.#clusterSize, uses, "data cluster");
-    const cluster = offset / this.#clusterSize;
-    if (active) this.#flags.push({ cluster, offset: at, copied });
+    if (active) this.#lookAtFlag(offset / this.#clusterSize, at, copied);
   }
 
   #useRefcounts(): void {

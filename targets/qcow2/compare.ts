@@ -7,34 +7,41 @@ import type { Header } from "./header.ts";
 import { tableOffset } from "./mapping.ts";
 import { getRefcount } from "./refcount.ts";
 
-/** Adds to `found` what the refcounts say that its counts do not, and flags that are wrong. */
-export function compareCounts(
-  image: SyncFile,
-  header: Header,
-  found: Findings,
-  flags: CopiedFlag[],
-): void {
-  const fileSize = image.size();
-  const { counts } = found;
-  const seen = new Counts();
+/**
+ * The refcounts as the file has them. Behind its end there is no space that could be lost, nor any
+ * user.
+ */
+export function readCounts(image: SyncFile, header: Header): Counts {
+  const stored = new Counts();
+  const end = Math.ceil(image.size() / header.clusterSize);
   for (const { cluster, count } of storedCounts(image, header)) {
-    seen.add(cluster, count);
+    if (cluster < end) stored.add(cluster, count);
+  }
+  return stored;
+}
+
+/** Adds to `found` what the refcounts say that its counts do not, and these flags. */
+export function compareCounts(
+  header: Header,
+  stored: Counts,
+  found: Findings,
+  wrongFlags: CopiedFlag[],
+): void {
+  const { counts } = found;
+  for (const [cluster, count] of stored.entries()) {
     const used = counts.get(cluster);
-    // Behind the end of the file there is no space that could be lost.
-    const inside = cluster * header.clusterSize < fileSize;
-    if (count > used && inside) {
+    if (count > used) {
       found.leaks++;
       say(found, `Leaked cluster ${cluster} refcount=${count} reference=${used}`);
     } else if (count < used) tooFew(found, cluster, count, used);
   }
   for (const [cluster, used] of counts.entries()) {
-    if (seen.get(cluster) === 0) tooFew(found, cluster, 0, used);
+    if (stored.get(cluster) === 0) tooFew(found, cluster, 0, used);
     found.endOffset = Math.max(found.endOffset, (cluster + 1) * header.clusterSize);
   }
-  for (const { cluster, offset, copied } of flags) {
-    const count = seen.get(cluster);
-    if (copied === (count === 1)) continue;
+  for (const { cluster, offset, copied } of wrongFlags) {
     const bit = copied ? "set" : "clear";
+    const count = stored.get(cluster);
     corrupt(found, `bit 63 is ${bit} at 0x${offset.toString(16)}, refcount=${count}`);
     found.wrongFlags.push({ offset, copied: counts.get(cluster) === 1 });
   }
@@ -44,7 +51,11 @@ function tooFew(found: Findings, cluster: number, count: number, used: number): 
   corrupt(found, `cluster ${cluster} refcount=${count} reference=${used}`);
 }
 
-/** Every cluster whose refcount is not 0, as the file has it. */
+/**
+ * Every cluster whose refcount is not 0. A block that stands in the table twice is read once: the
+ * second time it would speak of clusters that are not its own, and in a hostile image a million
+ * times.
+ */
 export function* storedCounts(
   image: SyncFile,
   header: Header,
@@ -57,9 +68,11 @@ export function* storedCounts(
   const tableView = new DataView(table.buffer);
   const bytes = new Uint8Array(clusterSize);
   const view = new DataView(bytes.buffer);
+  const blocks = new Set<number>();
   for (let index = 0; index < length / 8; index++) {
     const block = tableOffset(tableView, index * 8, clusterSize);
-    if (block <= 0) continue;
+    if (block <= 0 || block >= image.size() || blocks.has(block)) continue;
+    blocks.add(block);
     bytes.fill(0);
     image.read(bytes, block);
     if (bytes.every((byte) => byte === 0)) continue;

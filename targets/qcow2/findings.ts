@@ -17,9 +17,11 @@ export interface Findings {
   wrongFlags: { offset: number; copied: boolean }[];
   /** Uses of each cluster, as counted. */
   counts: Counts;
+  /** A table could not be followed: what it shows is in use, and not counted. */
+  incomplete: boolean;
 }
 
-/** Bit 63 of an entry that shows `cluster`: set where its refcount is 1. */
+/** Bit 63 of an entry that shows `cluster`, and should be set where its refcount is 1. */
 export interface CopiedFlag {
   cluster: number;
   /** Of the entry, in the file. */
@@ -41,6 +43,7 @@ export function nothingFound(total: number): Findings {
     endOffset: 0,
     wrongFlags: [],
     counts: new Counts(),
+    incomplete: false,
   };
 }
 

@@ -1,9 +1,9 @@
 /** Putting refcounts right: leaks given back, counts that are too low raised, or all built anew. */
 
 import type { SyncFile } from "../../src/target/file_io.ts";
-import { beginWriting } from "./begin.ts";
+import { beginRepair } from "./begin.ts";
 import { checkImage, type Progress } from "./check.ts";
-import { storedCounts } from "./compare.ts";
+import { readCounts, storedCounts } from "./compare.ts";
 import type { Findings } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader } from "./header.ts";
@@ -12,7 +12,12 @@ import { setRefcount } from "./refcount.ts";
 
 export type Repair = "leaks" | "all";
 
-/** Repairs, and checks again: what is found then is what is left. Throws SysError. */
+/**
+ * Repairs, and checks again: what is found then is what is left. Throws SysError.
+ *
+ * No count is lowered by a wrong one: not while a table could not be followed, whose clusters would
+ * become free, nor by what stands in the place of a refcount block and may be data.
+ */
 export function repairImage(
   image: SyncFile,
   header: Header,
@@ -20,14 +25,17 @@ export function repairImage(
   progress?: Progress,
 ): Findings {
   const found = checkImage(image, header, progress);
-  beginWriting(image, header);
-  if (what === "leaks") {
-    lowerCounts(image, header, found);
-    return checkImage(image, header, progress);
-  }
-  if (allCounted(image, header, found)) setCounts(image, header, found);
+  const sound = areBlocksSound(image, header, found);
+  const canLower = sound && !found.incomplete;
+  const canSet = sound && allCounted(image, header, found);
+  if (what === "leaks" ? !canLower : found.incomplete && !canSet) return found;
+  beginRepair(image, header);
+  if (canLower) lowerCounts(image, header, found);
+  if (what === "leaks") return checkImage(image, header, progress);
+  if (canSet) raiseCounts(image, header, found);
   else rebuild(image, header, found);
   image.sync();
+  if (found.incomplete) return checkImage(image, header, progress);
   // Afterwards: bit 63 says that a count is one, so the count comes first.
   const now = readHeader(readCluster(image), image.path, image.size());
   for (const { offset, copied } of checkImage(image, now).wrongFlags) {
@@ -55,7 +63,8 @@ export function giveBackLeaks(image: SyncFile): void {
   if (image.size() / header.clusterSize > COUNTED_MAX) return;
   const found = checkImage(image, header);
   if (found.leaks === 0 || found.corruptions > 0) return;
-  beginWriting(image, header);
+  if (!areBlocksSound(image, header, found)) return;
+  beginRepair(image, header);
   lowerCounts(image, header, found);
 }
 
@@ -84,6 +93,14 @@ class StoredCounts {
     this.#block = new Uint8Array(header.clusterSize);
   }
 
+  /** Where the table leads; -1 where that cannot be. */
+  *blocks(): Generator<number> {
+    for (let at = 0; at < this.#table.byteLength; at += 8) {
+      const block = tableOffset(this.#table, at, this.#header.clusterSize);
+      if (block !== 0) yield block;
+    }
+  }
+
   blockOf(cluster: number): number {
     const at = Math.floor(cluster / this.#entries) * 8;
     if (at >= this.#table.byteLength) return 0;
@@ -109,8 +126,7 @@ class StoredCounts {
 
 function lowerCounts(image: SyncFile, header: Header, found: Findings): void {
   const stored = new StoredCounts(image, header);
-  const all = [...storedCounts(image, header)];
-  for (const { cluster, count } of all) {
+  for (const { cluster, count } of storedCounts(image, header)) {
     const used = found.counts.get(cluster);
     if (count > used) stored.set(cluster, used);
   }
@@ -118,23 +134,31 @@ function lowerCounts(image: SyncFile, header: Header, found: Findings): void {
   image.sync();
 }
 
-/** Every cluster in use has a block of its own place, which nobody else uses. */
-function allCounted(image: SyncFile, header: Header, found: Findings): boolean {
-  const stored = new StoredCounts(image, header);
-  for (const [cluster] of found.counts.entries()) {
-    const block = stored.blockOf(cluster);
-    const usable = block > 0 && block + header.clusterSize <= image.size();
-    if (!usable || found.counts.get(block / header.clusterSize) !== 1) return false;
+/** Nobody else uses what the refcount table shows. */
+function areBlocksSound(image: SyncFile, header: Header, found: Findings): boolean {
+  for (const block of new StoredCounts(image, header).blocks()) {
+    if (block < 0 || found.counts.get(block / header.clusterSize) !== 1) return false;
   }
   return true;
 }
 
-function setCounts(image: SyncFile, header: Header, found: Findings): void {
-  lowerCounts(image, header, found);
+/** Every cluster in use has a block that counts it. */
+function allCounted(image: SyncFile, header: Header, found: Findings): boolean {
+  const stored = new StoredCounts(image, header);
+  for (const [cluster] of found.counts.entries()) {
+    const block = stored.blockOf(cluster);
+    if (block <= 0 || block + header.clusterSize > image.size()) return false;
+  }
+  return true;
+}
+
+/** Where a table could not be followed, what is counted too high may be right. */
+function raiseCounts(image: SyncFile, header: Header, found: Findings): void {
+  const before = readCounts(image, header);
   const stored = new StoredCounts(image, header);
   for (const [cluster, used] of found.counts.entries()) {
     refuseTooMany(image, header, cluster, used);
-    stored.set(cluster, used);
+    if (before.get(cluster) < used) stored.set(cluster, used);
   }
   stored.write();
 }

@@ -1,0 +1,104 @@
+/** A repair takes away what nobody uses, and never what somebody might. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
+import type { Repair } from "../../../targets/qcow2/repair.ts";
+import { memoryFolder } from "./folder.ts";
+import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
+import { headerOf } from "./reference.ts";
+
+// Other programs run, on a machine that may be busy.
+setDefaultTimeout(60_000);
+const folder = memoryFolder();
+const testQemu = test.skipIf(!hasQemu);
+const KIND = { repair: undefined };
+const OFFSET = 0x00ff_ffff_ffff_fe00n;
+
+function image(name: string, options = "cluster_size=64k"): string {
+  const path = folder(name);
+  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "8M"]);
+  qemuIo(path, ["write -P 1 0 1M", "write -P 2 4M 64k"]);
+  return path;
+}
+
+/** Changes the image's bytes; `at` gives the 64-bit numbers of its tables. */
+function change(path: string, how: (view: DataView, at: Tables) => void): void {
+  const bytes = new Uint8Array(readFileSync(path));
+  const view = new DataView(bytes.buffer);
+  const { l1Offset, refcountTableOffset } = headerOf(bytes);
+  const l2 = Number(view.getBigUint64(l1Offset) & OFFSET);
+  how(view, {
+    l1: l1Offset,
+    l2,
+    data: view.getBigUint64(l2) & OFFSET,
+    counts: refcountTableOffset,
+  });
+  writeFileSync(path, bytes);
+}
+
+interface Tables {
+  l1: number;
+  l2: number;
+  /** The first cluster of the disk. */
+  data: bigint;
+  counts: number;
+}
+
+for (const stranger of ["data", "l2"] as const) {
+  testQemu(`a refcount table that leads to ${stranger} changes nothing there`, () => {
+    const path = image(`stranger-${stranger}`);
+    const before = contents(path);
+    // Of a range that is not in use, so that nothing else is wrong with it.
+    change(path, (view, at) => view.setBigUint64(at.counts + 8, BigInt(at[stranger])));
+    const spoiled = readFileSync(path);
+    expect(qcow2Tools.check(path, KIND)).toMatchObject({ status: 2 });
+    expect(qcow2Tools.check(path, { repair: "leaks" })).toMatchObject({ status: 2 });
+    expect(readFileSync(path).equals(spoiled)).toBe(true);
+    expect(qcow2Tools.check(path, { repair: "all" })).toMatchObject({ status: 0 });
+    expect(check(path)).toMatchObject({ status: 0 });
+    expect(contents(path).equals(before)).toBe(true);
+  });
+}
+
+for (const repair of ["leaks", "all"] as Repair[]) {
+  testQemu(`what stands behind a table that cannot be followed is not freed by ${repair}`, () => {
+    const path = image(`reserved-${repair}`);
+    const before = contents(path);
+    const flip = (view: DataView, { l1 }: Tables): void =>
+      view.setBigUint64(l1, view.getBigUint64(l1) ^ (1n << 57n));
+    change(path, flip);
+    expect(qcow2Tools.check(path, KIND)).toMatchObject({ status: 2 });
+    expect(qcow2Tools.check(path, { repair })).toMatchObject({ status: 2 });
+    change(path, flip);
+    expect(check(path)).toMatchObject({ status: 0 });
+    expect(contents(path).equals(before)).toBe(true);
+  });
+}
+
+testQemu("a bitmap goes on being right when a leak is given back", () => {
+  const path = image("bitmap");
+  must(["qemu-img", "bitmap", "--add", path, "b"]);
+  change(path, (view, at) => view.setUint16(Number(view.getBigUint64(at.counts)) + 60, 1));
+  writeFileSync(path, new Uint8Array(64 << 10), { flag: "a" });
+  const clusters = Math.ceil(statSync(path).size / (64 << 10));
+  expect(clusters).toBeLessThan(30);
+  must(["truncate", "-s", String(31 * (64 << 10)), path]);
+  expect(qcow2Tools.check(path, KIND)).toMatchObject({ status: 3 });
+  expect(qcow2Tools.check(path, { repair: "leaks" })).toMatchObject({ status: 0 });
+  const { data } = JSON.parse(must(["qemu-img", "info", "--output=json", path]))["format-specific"];
+  expect(data.bitmaps).toMatchObject([{ name: "b", flags: ["auto"] }]);
+});
+
+test.skipIf(!hasQemu)(
+  "a refcount block that stands in its table a hundred thousand times is read once",
+  () => {
+    const path = image("million", "cluster_size=2M");
+    change(path, (view, at) => {
+      const block = view.getBigUint64(at.counts);
+      for (let index = 1; index < 100_000; index++) view.setBigUint64(at.counts + index * 8, block);
+    });
+    expect(qcow2Tools.check(path, KIND)).toMatchObject({ status: 2 });
+  },
+  20_000, // reading it every time takes minutes
+);
