@@ -143,7 +143,8 @@ async function waitingDevice(plan: ServePlan, registry: TargetRegistry): Promise
   if (plan.id < 0) throw new UsageError("--or-recover: say which device: -n ID");
   const channel = new KernelChannel();
   try {
-    const waiting = await planWaiting(channel, plan.id, registry);
+    const say = (line: string): void => void process.stderr.write(`ublk add: ${line}\n`);
+    const waiting = await planWaiting(channel, plan.id, registry, say);
     return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
   } finally {
     channel.close();

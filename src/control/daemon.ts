@@ -5,6 +5,7 @@ import type { OpenDisk } from "../target/target.ts";
 import { isolate } from "./isolate.ts";
 import { openMailbox } from "./mailbox.ts";
 import { notifyStopping } from "./notify.ts";
+import { wasDeleted } from "./nodes.ts";
 import { giveBackProgram } from "./process.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
@@ -47,7 +48,9 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
   };
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
   try {
-    await way.begin(server);
+    await way.begin(server).catch((error: unknown) => {
+      throw server.deleted ? wasDeleted(server.id) : error; // whatever failed, failed for that
+    });
     const resizes = new ResizeServer(server.id, way.open, server.threads);
     host.log.bestEffort("keeps its size: it cannot be asked", () =>
       openMailbox(server.id, () => resizes.welcome()),

@@ -1,11 +1,25 @@
 /** A device's nodes in /dev: what they are called, and from when on we may open them. */
 
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { EACCES, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 
 export const charDevice = (id: number): string => `/dev/ublkc${id}`;
 export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
+
+const CLASS = "/sys/class/ublk-char";
+/** There is no such device, or somebody deletes it. */
+const GONE = 0;
+const NO_SYSFS = -1;
+
+/** Tells devices that had one id apart: sysfs gives a number to each, and none of them twice. */
+export function incarnation(id: number): number {
+  const found = statSync(`${CLASS}/ublkc${id}`, { throwIfNoEntry: false });
+  return found?.ino ?? (existsSync(CLASS) ? GONE : NO_SYSFS);
+}
+
+/** DEL_DEV takes a device out of sysfs at once, and waits then until nobody has it open. */
+export const isDeleted = (id: number): boolean => incarnation(id) === GONE;
 
 const PAUSE_MS = 10;
 const APPEAR_MS = 5000;
@@ -15,7 +29,7 @@ const HAND_OVER_MS = 10_000;
 /** The open char device, for the server of a device that was just added. */
 export async function openCharDevice(id: number): Promise<number> {
   const path = charDevice(id);
-  await appears(path);
+  await appears(id, path);
   // O_NONBLOCK: io_uring then copies user-copy data at once instead of in a worker thread.
   return handedOver(id, path, () => libc.open(path, libc.O_RDWR | libc.O_NONBLOCK));
 }
@@ -23,7 +37,7 @@ export async function openCharDevice(id: number): Promise<number> {
 /** Resolves once whoever added the device can use its block device. */
 export async function blockDeviceUsable(id: number): Promise<void> {
   const path = blockDevice(id);
-  await appears(path);
+  await appears(id, path);
   await handedOver(id, path, () => accessSync(path, constants.R_OK | constants.W_OK));
 }
 
@@ -31,8 +45,9 @@ export async function blockDeviceUsable(id: number): Promise<void> {
  * A node appears a moment after its device where udev, not devtmpfs, makes it. In a container it is
  * mounted over a plain file.
  */
-async function appears(path: string): Promise<void> {
+async function appears(id: number, path: string): Promise<void> {
   for (let waited = 0; !isDevice(path); waited += PAUSE_MS) {
+    if (isDeleted(id)) throw wasDeleted(id);
     if (waited >= APPEAR_MS) {
       const hint = "is /dev a devtmpfs, or does udev run?";
       throw new SysError({ op: "wait for", errno: ETIMEDOUT, subject: path, hint });
@@ -62,6 +77,13 @@ async function handedOver<T>(id: number, path: string, attempt: () => T): Promis
 function isDenied(error: unknown): boolean {
   if (error instanceof SysError) return error.errno === EACCES;
   return (error as NodeJS.ErrnoException).code === "EACCES";
+}
+
+/** Somebody else did it, while its server was about to begin. */
+export function wasDeleted(id: number): SysError {
+  const reason = "was deleted before it was ready";
+  const hint = "somebody ended it meanwhile (ublk del, ublk del -a): try again";
+  return new SysError({ op: "start", errno: 0, subject: `device ${id}`, reason, hint });
 }
 
 function notHandedOver(id: number, path: string): SysError {

@@ -19,6 +19,7 @@ import { isServing } from "./process.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
 import type { Host, Service } from "./server.ts";
 import { endDevice, isGone } from "./remove.ts";
+import { whoHasOpen } from "./safe_stop.ts";
 import { loadState } from "./state.ts";
 import { beginTakeover, endTakeover } from "./takeover.ts";
 
@@ -48,21 +49,51 @@ export async function planRecovery(
 
 /**
  * How to serve the device that is there and has lost its server; undefined when there is none. One
- * that was stopped is deleted.
+ * that was stopped is deleted. `whoServes` answers who has a char device open.
  */
 export async function planWaiting(
   channel: Channel,
   id: number,
   targets: TargetRegistry,
+  say: Say,
+  whoServes: (path: string) => string | undefined = whoHasOpen,
 ): Promise<RecoverPlan | undefined> {
-  const info = await device.getDevInfo(channel, id).catch((error: unknown) => {
-    if (isGone(error)) return undefined;
-    throw error;
-  });
+  const info = await settled(channel, id, say, whoServes);
   if (info === undefined) return undefined;
   if (device.stateName(info) !== "DEAD") return planRecovery(channel, id, "recover", targets);
   await endDevice(channel, id);
   return undefined;
+}
+
+/** A server that begins opens the char device a moment after the device is there. */
+const QUIET_LOOKS = 3;
+const QUIET_PAUSE_MS = 100;
+/** As long as a server waits for its nodes, and then some. */
+const SETTLE_MS = 20_000;
+
+/**
+ * The device, once nobody is about to begin or to end it; undefined when there is none. One that
+ * was just added is DEAD for the driver as one that was stopped is, but its server has it open.
+ */
+async function settled(
+  channel: Channel,
+  id: number,
+  say: Say,
+  whoServes: (path: string) => string | undefined,
+): Promise<DevInfo | undefined> {
+  let quiet = 0;
+  const attempt = async (): Promise<{ info: DevInfo | undefined } | undefined> => {
+    const info = await device.getDevInfo(channel, id).catch((error: unknown) => {
+      if (isGone(error)) return undefined;
+      throw error;
+    });
+    if (info === undefined || device.stateName(info) !== "DEAD") return { info };
+    quiet = whoServes(device.charDevice(id)) === undefined ? quiet + 1 : 0;
+    return quiet < QUIET_LOOKS ? undefined : { info };
+  };
+  const hint = `another ublk begins or ends it: fuser -v ${device.charDevice(id)} says which`;
+  const what = `for the server of device ${id}, which is neither live nor gone`;
+  return (await retry(attempt, { ms: SETTLE_MS, pause: QUIET_PAUSE_MS, what, hint }, say)).info;
 }
 
 /** The file was written by a program that knew the target; that need not be this one. */

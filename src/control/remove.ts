@@ -5,11 +5,13 @@ import * as libc from "../../ffi/libc.ts";
 import type { Channel } from "./command.ts";
 import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
 import { has } from "./features.ts";
+import { isDeleted } from "./nodes.ts";
 import { openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
 
 const DAEMON_END_MS = 30_000;
+const LOOK_MS = 1000;
 
 export interface HowToEnd {
   /** Refuse while somebody has the block device open. */
@@ -74,14 +76,30 @@ async function untilDaemonEnds(
 }
 
 /** Returns when the device is gone, whether or not we were the ones who ended it. */
-export async function endDevice(channel: Channel, id: number): Promise<void> {
+export async function endDevice(
+  channel: Channel,
+  id: number,
+  isHidden: (id: number) => boolean = isDeleted,
+): Promise<void> {
   try {
     await stopDevice(channel, id);
-    await deleteDevice(channel, id);
+    const deleted = deleteDevice(channel, id).then(() => true);
+    while (!(await Promise.race([deleted, Bun.sleep(LOOK_MS).then(() => false)]))) {
+      if (isHidden(id)) await stopAgain(channel, id);
+    }
   } catch (error) {
     if (!isGone(error)) throw error; // somebody else was told to end it at the same time
   }
   removeState(id);
+}
+
+/**
+ * What was started between STOP_DEV and DEL_DEV is live and deleted at once, and would keep the
+ * driver waiting. A device of that id that sysfs does not show is no other one than ours.
+ */
+async function stopAgain(channel: Channel, id: number): Promise<void> {
+  const info = await getDevInfo(channel, id).catch(() => undefined); // without its path: an owner's
+  if (info !== undefined && stateName(info) !== "DEAD") await stopDevice(channel, id);
 }
 
 /** There is no such device, or not any more. */

@@ -44,7 +44,7 @@ async function lookAndStop(channel: Channel, id: number): Promise<void> {
 }
 
 /** A process, other than this one, that has the device or a part of it open. */
-function whoHasOpen(path: string): string | undefined {
+export function whoHasOpen(path: string): string | undefined {
   const part = RegExp(`^${path}(p\\d+)?$`);
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   return pids.find(

@@ -1,7 +1,7 @@
 /** One device's server: its char device, the mapped iods, and the threads that serve them. */
 
 import { PAGE_SIZE, roundUp } from "../../ffi/arena.ts";
-import { EINVAL, SysError } from "../../ffi/errno.ts";
+import { EAGAIN, EINTR, EINVAL, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
   type DevInfo,
@@ -17,7 +17,7 @@ import { flagWords, has, modeOf } from "./features.ts";
 import { startEnder } from "./launch.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { Log, LogLevel } from "./log.ts";
-import { blockDeviceUsable, openCharDevice } from "./nodes.ts";
+import { blockDeviceUsable, incarnation, isDeleted, openCharDevice, wasDeleted } from "./nodes.ts";
 import { writeState } from "./state.ts";
 import { type Counters, makeCounters } from "./stats.ts";
 import {
@@ -55,6 +55,7 @@ export interface Host {
 
 export class Server {
   id = -1;
+  #incarnation = 0;
   readonly channel: Channel = new KernelChannel();
   readonly #service: Service;
   readonly #host: Host;
@@ -83,12 +84,20 @@ export class Server {
     return this.#live;
   }
 
+  /** Somebody has deleted our device. Its id may be another one's once nobody has ours open. */
+  get deleted(): boolean {
+    if (this.id < 0) return false;
+    return isDeleted(this.id) || incarnation(this.id) !== this.#incarnation;
+  }
+
   /** Opens the char device, which one process at a time can have: EBUSY. */
   async take(info: DevInfo): Promise<void> {
     this.id = info.dev_id;
+    this.#incarnation = incarnation(this.id);
     this.#host.log.name = `ublk${this.id}`;
     this.#host.log.say("debug", `flags: ${flagWords(info.flags).join(" ")}`);
     this.#charFd = await openCharDevice(this.id);
+    if (this.deleted) throw wasDeleted(this.id);
   }
 
   /** Resolves when each thread is about to fetch. */
@@ -117,11 +126,24 @@ export class Server {
   async goLive(begun: Promise<void>): Promise<void> {
     // A thread that ends now would leave the command waiting for its queue.
     const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
-    await Promise.race([begun, death]);
-    await blockDeviceUsable(this.id);
+    const usable = begun.then(() => blockDeviceUsable(this.id));
+    await this.#unlessDeleted(Promise.race([usable, death]));
     this.#live = true;
     this.#host.log.say("info", `live: ${this.#what}`);
     if (this.#stopped) this.stop();
+  }
+
+  /**
+   * A deleted device must not become live: START_DEV does not mind (ublk_drv.c up to 7.2), but
+   * nobody could see the device, and whoever deletes it would wait for its end for ever.
+   */
+  async #unlessDeleted(work: Promise<void>): Promise<void> {
+    const done = work.then(() => true);
+    done.catch(() => {}); // it may fail when we are not waiting any more
+    for (let over = false; !over;) {
+      over = await Promise.race([done, Bun.sleep(LOOK_MS).then(() => false)]);
+      if (this.deleted) throw wasDeleted(this.id);
+    }
   }
 
   #describe(info: DevInfo): string {
@@ -237,13 +259,17 @@ export class Server {
     return true;
   }
 
-  /** Ends the threads of a device that never went live. */
+  /** Ends the threads of a device that never went live, or leaves that to our exit. */
   async stopThreads(): Promise<void> {
     const ended = Promise.allSettled(this.threads.map((thread) => thread.ended));
     const over = ended.then(() => true);
     // Again and again: a thread may have fetched only after the driver had looked.
-    do await device.stopDevice(this.channel, this.id).catch(() => {});
-    while (!(await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])));
+    for (;;) {
+      const stopped = await device.stopDevice(this.channel, this.id).then(() => true, isTransient);
+      if (await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])) return;
+      // Without its node an ordinary user's device, deleted by now, takes no command.
+      if (!stopped) return this.abandon();
+    }
   }
 
   /** Leaves the threads as they are, for our exit to end. */
@@ -264,6 +290,10 @@ function mapIods(id: number, map: () => number): number {
   }
 }
 
+const isTransient = (error: unknown): boolean =>
+  error instanceof SysError && [EINTR, EAGAIN].includes(error.errno);
+
+const LOOK_MS = 100;
 const STOP_AGAIN_MS = 200;
 const ENDER_WAIT_MS = 5000;
 

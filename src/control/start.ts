@@ -5,6 +5,7 @@ import type { Beginning } from "./daemon.ts";
 import * as device from "./device.ts";
 import { type AskedFeatures, choose, modeOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
+import { isDeleted } from "./nodes.ts";
 import { openDisk } from "./open_disk.ts";
 import { encodeParams } from "./params.ts";
 import { isDenied, isGone } from "./remove.ts";
@@ -54,8 +55,15 @@ const DELETE_WAIT_MS = 5000;
  * Deletes a device that never went live. Whoever still has it open keeps the driver from
  * finishing; the deletion stands nevertheless, so we do not wait for them for ever.
  */
-async function deleteOwn({ id }: Server): Promise<void> {
+async function deleteOwn(server: Server): Promise<void> {
+  const { id } = server;
   if (id < 0) return;
+  if (!server.deleted) await deleteDevice(id);
+  else if (!isDeleted(id)) return; // another device has the id by now
+  removeState(id);
+}
+
+async function deleteDevice(id: number): Promise<void> {
   const channel = new KernelChannel();
   const deleted = device.deleteDevice(channel, id).catch((error: unknown) => {
     // Denied: nobody gave us the node, which is the error that is on its way already.
@@ -63,5 +71,4 @@ async function deleteOwn({ id }: Server): Promise<void> {
   });
   await Promise.race([deleted, Bun.sleep(DELETE_WAIT_MS)]);
   channel.close();
-  removeState(id);
 }

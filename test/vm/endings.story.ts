@@ -94,3 +94,52 @@ story("a device can be added while another one is deleted, again and again", {},
   );
   expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
 });
+
+const NOTHING = `ls -A /run/ublk; ls /sys/class/ublk-char 2> /dev/null || true;
+  ls /dev | grep ublk[bc] || true; pgrep -x 'ublk|ublk-watch|exe' || true`;
+
+/** All ends by itself, at the latest after some seconds. */
+async function comesToNothing(vm: Vm): Promise<void> {
+  for (let tries = 0; tries < 100 && (await vm.sh`${raw(NOTHING)}`) !== ""; tries++) {
+    await Bun.sleep(100);
+  }
+  expect(await vm.sh`${raw(NOTHING)}`).toBe("");
+}
+
+/** A shell's words for: as soon as ADD_DEV has been done. */
+const BORN = "until test -e /sys/class/ublk-char/ublkc0; do sleep 0.01; done";
+
+story("a device that is deleted while it begins is gone, and add says so", {}, async (vm) => {
+  for (const delay of ["0", "0.05", "0.2", "0.4"]) {
+    const add = vm.start`exec timeout 60 ublk add -t null -n 0 -r`;
+    await vm.sh`${raw(BORN)}; sleep ${delay}; timeout 60 ublk del -n 0`;
+    const { status, stderr } = await add.wait();
+    console.log(`deleted ${delay} s after ADD_DEV: add ends with ${status}, ${stderr.trim()}`);
+    if (status !== 0) expect(stderr).toMatch(/was deleted before|was told to stop before/);
+    expect([0, 1]).toContain(status);
+    await comesToNothing(vm);
+  }
+  // Of those who add, some come too late for it, and some take a number that has become free.
+  const all = vm.start`for i in 1 2 3 4 5 6 7 8; do timeout 90 ublk add -t null > /dev/null & pids="$pids $!"; done
+    for pid in $pids; do wait $pid; echo $?; done`;
+  const statuses: number[] = [];
+  for (let round = 0; round < 4; round++) {
+    statuses.push((await vm.run`sleep 0.3; timeout 60 ublk del -a`).status);
+  }
+  statuses.push(...(await all.wait()).stdout.trim().split("\n").map(Number));
+  console.log(`four del -a and eight add end with ${statuses.join(" ")}`);
+  for (const status of statuses) expect([0, 1]).toContain(status);
+  await vm.sh`timeout 60 ublk del -a`;
+  await comesToNothing(vm);
+});
+
+story("--or-recover leaves a device alone whose server is about to begin", {}, async (vm) => {
+  const add = vm.start`exec timeout 60 ublk add -t null -n 0 -r`;
+  const other = await vm.run`${raw(BORN)}; timeout 60 ublk add -t null -n 0 --or-recover`;
+  expect((await add.wait()).status).toBe(0);
+  expect(other.stderr).toMatch(/device 0: is served already, by process/);
+  expect(await vm.sh`ublk list -n 0`).toContain("state LIVE");
+  // One that was stopped is another matter.
+  await vm.sh`ublk stop -n 0 && ublk add -t null -n 0 --or-recover && ublk del -n 0`;
+  await comesToNothing(vm);
+});

@@ -89,6 +89,14 @@ story("with udev's rules a user adds, uses, lists and deletes devices", FEATURES
   const daemon = listed[0].ublksrv_pid;
   await works(vm, `kill ${daemon}; while kill -0 ${daemon}; do sleep 0.1; done 2>/dev/null`);
   await works(vm, "ublk del -n 1 && ublk del -a");
+  // Without its node the driver hears nobody, so the server's exit has to end it.
+  for (const delay of ["0", "0.1", "0.3"]) {
+    const born = "until test -w /dev/ublkc0; do sleep 0.01; done";
+    const del = `${born}; sleep ${delay}; timeout 60 ublk del -n 0; echo del $?; wait $!; echo add $?`;
+    const ends = await works(vm, `timeout 60 ublk add -t null -n 0 --unprivileged >&2 & ${del}`);
+    console.log(`${delay} s after the hand-over: ${ends.replaceAll("\n", ", ")}`);
+    expect(ends).toMatch(/^del 0\nadd [01]$/);
+  }
   expect(await vm.sh`ls -A ${RUNTIME}/ublk; ls /dev | grep ublk[bc] || true`).toBe("");
   await works(vm, `qemu-img check -q ${home}/b && cmp -n 8388608 /tmp/x1 ${home}/a.img`);
   await tidy(vm);

@@ -5,10 +5,10 @@ import { SysError } from "../../../ffi/errno.ts";
 import * as device from "../../../src/control/device.ts";
 import { flagBit } from "../../../src/control/features.ts";
 import { encodeParams } from "../../../src/control/params.ts";
-import { planRecovery, waitForDriver } from "../../../src/control/recover.ts";
+import { planRecovery, planWaiting, waitForDriver } from "../../../src/control/recover.ts";
 import { targets } from "../../../targets/index.ts";
 import { diskOf } from "../../disks.ts";
-import { DEAD, QUIESCED, setState, SimControl } from "../../sim/control.ts";
+import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts";
 
 const RECOVERY = flagBit("UBLK_F_USER_RECOVERY");
 const SHORT = { ms: 300, pause: 5 };
@@ -57,6 +57,43 @@ describe("refused before anything is done is a device", () => {
   test("that is not there", async () => {
     const error = await refusal(planRecovery(new SimControl(), 0, "recover", targets));
     expect(error.hint).toContain("there is no ublk device 0");
+  });
+});
+
+describe("to --or-recover, a device that is DEAD", () => {
+  const say = (): void => {};
+
+  test("and that no process has open was stopped: it is deleted", async () => {
+    const { control, sim } = await served();
+    setState(sim, DEAD, -1);
+    expect(await planWaiting(control, 0, targets, say, () => undefined)).toBeUndefined();
+    expect(control.devices.size).toBe(0);
+  });
+
+  test("and whose server begins is not taken for one that was stopped", async () => {
+    const { control, sim } = await served();
+    setState(sim, DEAD, -1);
+    // Its char device is opened a moment after it was added, and it is live some time later.
+    let looks = 0;
+    const who = (path: string): string | undefined => {
+      expect(path).toBe("/dev/ublkc0");
+      if (looks === 3) setState(sim, LIVE, process.pid);
+      return looks++ === 0 ? undefined : "4711";
+    };
+    const error = await refusal(planWaiting(control, 0, targets, say, who));
+    expect(error.message).toContain(`is served already, by process ${process.pid}`);
+    expect(control.devices.size).toBe(1);
+    expect(control.log).not.toContain(0x07);
+  });
+
+  test("and that goes meanwhile needs nobody", async () => {
+    const { control, sim } = await served();
+    setState(sim, DEAD, -1);
+    const who = (): string => {
+      control.devices.clear();
+      return "4711";
+    };
+    expect(await planWaiting(control, 0, targets, say, who)).toBeUndefined();
   });
 });
 
