@@ -204,6 +204,17 @@ function parseLevel(text: string): LogLevel {
 
 /** Prints the new device, and what came out otherwise than asked. */
 export async function announce(id: number, plan: DaemonPlan, json: boolean): Promise<void> {
+  const { notes, text } = await announcement(id, plan, json);
+  if (notes !== "") process.stderr.write(notes);
+  print(text);
+}
+
+/** `notes` are for standard error, lines or nothing. */
+export async function announcement(
+  id: number,
+  plan: DaemonPlan,
+  json: boolean,
+): Promise<{ notes: string; text: string }> {
   const channel = new KernelChannel();
   let view: DeviceView;
   try {
@@ -211,18 +222,21 @@ export async function announce(id: number, plan: DaemonPlan, json: boolean): Pro
   } finally {
     channel.close();
   }
+  const notes: string[] = [];
   if ("queues" in plan && view.nr_hw_queues < plan.queues) {
     const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;
-    process.stderr.write(`ublk add: note: ${plan.queues} queues were asked for, ${got}\n`);
+    notes.push(`${plan.queues} queues were asked for, ${got}`);
   }
-  if ("features" in plan && plan.features.unprivileged) noteOrdinary(view);
-  print(json ? `${JSON.stringify(view)}\n` : deviceBlock(view));
+  if ("features" in plan && plan.features.unprivileged) notes.push(ordinaryNote(view));
+  return {
+    notes: notes.map((note) => `ublk add: note: ${note}\n`).join(""),
+    text: json ? `${JSON.stringify(view)}\n` : deviceBlock(view),
+  };
 }
 
 /** What an ordinary user's server has to do without, or that it is not one. */
-function noteOrdinary(view: DeviceView): void {
-  const note = view.flag_names.includes("UNPRIVILEGED_DEV")
+function ordinaryNote(view: DeviceView): string {
+  return view.flag_names.includes("UNPRIVILEGED_DEV")
     ? "an ordinary user's server: it may be killed, or wait for itself, when memory is short"
     : "you are root: the driver ignores --unprivileged, and the device is root's";
-  process.stderr.write(`ublk add: note: ${note}\n`);
 }

@@ -6,7 +6,23 @@ import { type Log, openLog } from "../control/log.ts";
 import { notifyReady } from "../control/notify.ts";
 import { takeSecret } from "../control/secret.ts";
 import type { Host } from "../control/server.ts";
-import { announce } from "./add.ts";
+import { announcement } from "./add.ts";
+import { writeAll } from "./print.ts";
+
+const STDOUT = 1;
+const STDERR = 2;
+
+/** What `add` prints. That nobody reads it is no reason to end, or to fail, for who serves. */
+async function announceServed(id: number, plan: DaemonPlan, json: boolean, log: Log) {
+  const otherwise = "is live, but that cannot be printed";
+  try {
+    const { notes, text } = await announcement(id, plan, json);
+    log.bestEffort(otherwise, () => writeAll(STDERR, notes));
+    log.bestEffort(otherwise, () => writeAll(STDOUT, text));
+  } catch (error) {
+    log.say("warn", `${otherwise}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
 
 /** `argv`: the plan as JSON, then the flags of `become`. */
 export async function runDaemon(
@@ -29,8 +45,9 @@ export async function runDaemon(
       live: async (id) => {
         live = true;
         notifyReady(`serves /dev/ublkb${id}`);
-        if (foreground) await announce(id, plan, argv.includes("--json"));
-        else answerLive(id);
+        if (!foreground) return answerLive(id);
+        await announceServed(id, plan, argv.includes("--json"), log);
+        return true;
       },
     });
   } catch (error) {

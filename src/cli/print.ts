@@ -9,14 +9,22 @@ const EXIT_SIGPIPE = 141;
 
 /** All of `text` to standard output; ends the program quietly when nobody reads on. */
 export function print(text: string): void {
+  try {
+    writeAll(STDOUT, text);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EPIPE") process.exit(EXIT_SIGPIPE);
+    throw error;
+  }
+}
+
+/** For those who have to go on, whatever becomes of it: it throws where `print` would end. */
+export function writeAll(fd: number, text: string): void {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length;) {
     try {
-      at += writeSync(STDOUT, bytes, at);
+      at += writeSync(fd, bytes, at);
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === "EPIPE") process.exit(EXIT_SIGPIPE);
-      if (code !== "EAGAIN") throw error;
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
     }
   }
 }

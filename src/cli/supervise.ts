@@ -4,6 +4,7 @@ import { KernelChannel } from "../control/command.ts";
 import { answerFailed, answerLive, answerWaiting, launch, nameProcess } from "../control/launch.ts";
 import { openLog } from "../control/log.ts";
 import { planRecovery } from "../control/recover.ts";
+import { removeDevice } from "../control/remove.ts";
 import type { ServePlan } from "../control/start.ts";
 import { supervise } from "../control/supervise.ts";
 import type { TargetRegistry } from "../target/target.ts";
@@ -21,9 +22,12 @@ export async function runSupervise(argv: readonly string[], targets: TargetRegis
     process.exitCode = 1;
     return;
   }
-  answerLive(id);
   log.name = `ublk${id}`;
   try {
+    if (!answerLive(id)) {
+      log.say("warn", "whoever added it has gone: deleting it");
+      return await remove(id);
+    }
     await supervise(id, (program) => recover(id, program, targets), log);
   } catch (error) {
     log.say(
@@ -31,6 +35,15 @@ export async function runSupervise(argv: readonly string[], targets: TargetRegis
       `is watched no more: ${error instanceof Error ? error.message : String(error)}`,
     );
     process.exitCode = 1;
+  }
+}
+
+async function remove(id: number): Promise<void> {
+  const channel = new KernelChannel();
+  try {
+    await removeDevice(channel, id);
+  } finally {
+    channel.close();
   }
 }
 

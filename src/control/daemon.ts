@@ -30,8 +30,8 @@ export interface Beginning {
 export interface Listener {
   /** What it waits for, when that takes long. */
   waiting(line: string): void;
-  /** The block device exists. */
-  live(id: number): Promise<void>;
+  /** The block device exists. False: whoever wanted it has gone. */
+  live(id: number): Promise<boolean>;
 }
 
 /** Serves until the device is stopped. */
@@ -55,7 +55,12 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
     host.log.bestEffort("keeps its size: it cannot be asked", () =>
       openMailbox(server.id, () => resizes.welcome()),
     );
-    await listener.live(server.id);
+    const heard = await listener.live(server.id);
+    // One that was there before is served all the same: somebody uses it.
+    if (!heard && !("how" in plan)) {
+      host.log.say("warn", "whoever added it has gone: deleting it");
+      server.stop();
+    }
     giveBackProgram();
     // A page of ours that went to a swap device which we serve would never come back.
     host.log.bestEffort("memory may be swapped out", libc.mlockall);

@@ -211,14 +211,15 @@ function keptEnvironment(): Record<string, string> {
   >;
 }
 
-/** In the daemon: the block device exists; from here on nobody listens. */
-export function answerLive(id: number): void {
-  answer({ live: id });
+/** In the daemon: the block device exists; from here on nobody listens. False: nobody did. */
+export function answerLive(id: number): boolean {
+  const heard = answer({ live: id });
   closeSync(ANSWER_FD);
   // By its number: asking process.stderr for it would make a copy that stays.
   const nowhere = libc.open("/dev/null", libc.O_RDWR);
   libc.dup2(nowhere, STDERR_FD);
   libc.close(nowhere);
+  return heard;
 }
 
 /** In the daemon: there will be no device, and nothing of it is left. */
@@ -232,8 +233,18 @@ export function answerWaiting(line: string): void {
   answer({ waiting: line });
 }
 
-function answer(what: Answer): void {
-  writeSync(ANSWER_FD, `${JSON.stringify(what)}\n`);
+/** The second where something that was said before has not been read. */
+const NOBODY = new Set(["EPIPE", "ECONNRESET"]);
+
+/** Answers false when whoever started us has gone: what follows from that is not decided here. */
+function answer(what: Answer): boolean {
+  try {
+    writeSync(ANSWER_FD, `${JSON.stringify(what)}\n`);
+    return true;
+  } catch (error) {
+    if (!NOBODY.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    return false;
+  }
 }
 
 /** Instead of the runtime's own, which after execve(2) is "exe". */

@@ -143,3 +143,36 @@ story("--or-recover leaves a device alone whose server is about to begin", {}, a
   await vm.sh`ublk stop -n 0 && ublk add -t null -n 0 --or-recover && ublk del -n 0`;
   await comesToNothing(vm);
 });
+
+story("a device whose add has gone is deleted, and a foreground server serves", {}, async (vm) => {
+  for (const options of ["", "--supervise"]) {
+    await vm.run`ublk add -t null -n 0 ${raw(options)} & ${raw(BORN)}; kill -KILL $!; wait`;
+    await comesToNothing(vm);
+  }
+  for (const out of ["| true", "> /dev/full", "2>&1 | true"]) {
+    const served = vm.start`ublk add -t null -q 64 --foreground ${raw(out)}`;
+    await vm.becomes(0, "LIVE");
+    const pid = await vm.daemonPid(0);
+    // It has tried to print when it is at rest.
+    await vm.sh`sleep 1; dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct status=none`;
+    expect(await vm.daemonPid(0), out).toBe(pid);
+    await vm.sh`kill -TERM ${pid}`;
+    await served.wait();
+    await comesToNothing(vm);
+  }
+});
+
+story(
+  "an upgrade whose caller has gone serves all the same",
+  { features: ["UBLK_F_USER_RECOVERY_REISSUE"] },
+  async (vm) => {
+    await vm.add`-t null -n 0 -i`;
+    const pid = await vm.daemonPid(0);
+    await vm.run`ublk upgrade -n 0 & until test -e /run/ublk/0.takeover; do sleep 0.01; done; kill -KILL $!; wait`;
+    await vm.sh`while test -e /run/ublk/0.takeover; do sleep 0.05; done; sleep 1`;
+    await vm.sh`dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct status=none`;
+    expect(await vm.daemonPid(0)).not.toBe(pid);
+    await vm.sh`ublk del -n 0`;
+    await comesToNothing(vm);
+  },
+);

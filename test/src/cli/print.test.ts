@@ -1,9 +1,12 @@
 /** src/cli/print.ts: the block that scripts pick apart, whatever paths it holds. */
 
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { deviceBlock, featureList } from "../../../src/cli/print.ts";
 import type { DeviceView } from "../../../src/control/view.ts";
 import { Random } from "../../sim/random.ts";
+
+const PRINT = join(import.meta.dir, "../../../src/cli/print.ts");
 
 const VIEW: DeviceView = {
   dev_id: 3,
@@ -101,6 +104,23 @@ describe("the target's line is JSON that means what it says:", () => {
       expect(block.split("\ttarget ")[1]).not.toMatch(/pid|state|queue|dev id|flags|ublkc/);
     }
   });
+});
+
+test("a server that writes is told what failed, and goes on; a command that prints ends", async () => {
+  const source = `
+    const { print, writeAll } = await import(${JSON.stringify(PRINT)});
+    await Bun.sleep(300); // a reader that goes has gone
+    for (const text of ["one", "two"]) {
+      try { writeAll(1, text); } catch (error) { console.error(error.code); }
+    }
+    print("three");
+  `;
+  const run = (redirect: string) =>
+    Bun.spawnSync(["bash", "-c", `"$0" -e "$1" ${redirect}`, process.execPath, source]);
+  const full = run("> /dev/full");
+  expect(full.stderr.toString()).toStartWith("ENOSPC\nENOSPC\n");
+  const gone = run("> >(exec 0<&-)");
+  expect([gone.exitCode, gone.stderr.toString()]).toEqual([141, "EPIPE\nEPIPE\n"]);
 });
 
 test("features are listed by bit, one a line", () => {
