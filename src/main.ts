@@ -32,8 +32,9 @@ async function main(argv: string[]): Promise<void> {
   }
   if (verb === END_VERB) return (await import("./cli/end.ts")).runEnd(rest);
   if (verb === TIED_VERB) {
-    tie();
-    return main(["add", ...rest, "--foreground", "--json"]);
+    const [parent, ...words] = rest;
+    tie(Number(parent));
+    return main(["add", ...words, "--foreground", "--json"]);
   }
   if (verb === "--version" || verb === "-V") return print(`${versionLine()}\n`);
   const help = await import("./cli/help.ts");

@@ -24,7 +24,8 @@ export async function runVerb(
   argv: readonly string[],
 ): Promise<CommandDef> {
   const { table, target } = await addOptions(registry, splitWords(argv).options);
-  const { foreground: _, json: __, ...options } = table;
+  // Its server is in the foreground, where nobody supervises it.
+  const { foreground: _, json: __, supervise: ___, ...options } = table;
   return defineCommand({
     meta: { name: "run", description: "add a device, run a command with it, delete the device" },
     args: cittyArgs(options),

@@ -146,7 +146,7 @@ export interface Tied {
 
 /** `words`: options of `add`. In a session of its own, where our terminal's ^C does not reach. */
 export function startTied(words: readonly string[]): Tied {
-  const child = Bun.spawn([SELF, ...SCRIPT, TIED_VERB, ...words], {
+  const child = Bun.spawn([SELF, ...SCRIPT, TIED_VERB, String(process.pid), ...words], {
     argv0: process.execPath,
     detached: true,
     stdio: [process.stdin.isTTY ? "inherit" : "ignore", "pipe", "inherit"],
@@ -167,10 +167,10 @@ async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   return "";
 }
 
-/** In a tied server: SIGTERM comes when the process that started us is gone. */
-export function tie(): void {
+/** In a tied server: SIGTERM comes when `parent`, the process that started us, is gone. */
+export function tie(parent: number): void {
   libc.prctl(libc.PR_SET_PDEATHSIG, constants.signals.SIGTERM, "prctl PR_SET_PDEATHSIG");
-  if (process.ppid === 1) process.exit(1); // it was faster
+  if (process.ppid !== parent) process.exit(1); // it was faster
 }
 
 /**

@@ -38,6 +38,11 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     ["top -i x", "ublk top: --interval 'x'", "ublk top --help"],
     ["run -t null", "ublk run: say what to run", "ublk run --help"],
     ["run -- true", "ublk run: say what kind of disk", "ublk run --help"],
+    [
+      "run -t null --supervise -- true",
+      "ublk run: unknown option '--supervise'",
+      "ublk run --help",
+    ],
     ["run -t null -q 0 -- true", "ublk run: --queues '0'", "ublk run --help"],
     ["add -t null word", "ublk add: unexpected word 'word'", "ublk add --help"],
     ["add -t null -q 0", "ublk add: --queues '0'", "ublk add --help"],
@@ -81,6 +86,12 @@ test("a device that nobody counts is named, with a way on", () => {
   expect(code).toBe(1);
   expect(err).toStartWith("ublk stat: stat device 1048575: is not there");
   expect(err).toContain("ublk list");
+});
+
+test("a tied server asks whether its parent is the one that started it, be that process 1", () => {
+  expect(ublk("tied 1 -t nosuch")).toEqual({ code: 1, out: "", err: "" });
+  const { code, err } = ublk(`tied ${process.pid} -t nosuch`);
+  expect([code, err.split(":")[1]]).toEqual([2, " -t 'nosuch'"]);
 });
 
 test("what follows -- is the command's, its --help too", () => {

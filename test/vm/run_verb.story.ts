@@ -42,6 +42,10 @@ story("the device lives as long as the command, whose status is ours", {}, async
     expect(result.stderr, command).toContain(said);
     expect(await vm.sh`${raw(NOTHING)}`).toBe("");
   }
+  // In a container it may well be process 1.
+  const first = `unshare --pid --fork --mount-proc ${run}`;
+  expect(await vm.sh`${raw(first)} -- sh -c 'echo $PPID $UBLK_DEVICE'`).toBe("1 /dev/ublkb0");
+  expect(await vm.sh`${raw(NOTHING)}`).toBe("");
   const missing = await vm.run`ublk run -t loop -f /nowhere/a.img -- touch /tmp/ran`;
   expect(missing.status).toBe(1);
   expect(missing.stderr).toContain("open /nowhere/a.img: ENOENT");
