@@ -7,7 +7,11 @@ import { UsageError } from "../target/parse.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
 import { SAFE_OPTION } from "./del.ts";
 
-const OPTIONS: OptionTable = { number: ID_OPTION, safe: SAFE_OPTION };
+const OPTIONS: OptionTable = {
+  number: ID_OPTION,
+  safe: SAFE_OPTION,
+  unserved: { type: "boolean", description: "refuse while its server lives, whoever started that" },
+};
 
 export const stopCommand = defineCommand({
   meta: { name: "stop", description: "stop a device: it stays there, DEAD, until del" },
@@ -18,7 +22,8 @@ export const stopCommand = defineCommand({
     if (number === undefined) throw new UsageError("say which device: -n ID");
     const channel = new KernelChannel();
     try {
-      await stopForGood(channel, parseId(number), { safe: values["safe"] === true });
+      const how = { safe: values["safe"] === true, unserved: values["unserved"] === true };
+      await stopForGood(channel, parseId(number), how);
     } finally {
       channel.close();
     }

@@ -1,14 +1,16 @@
 /** Ends a device from outside its daemon: stop, wait, delete. */
 
-import { EACCES, EINVAL, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EACCES, EBUSY, EINVAL, ENODEV, EPERM, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
+import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
 import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
 import { has } from "./features.ts";
 import { isDeleted } from "./nodes.ts";
-import { openProcess } from "./process.ts";
+import { isServing, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
+import { takeoverBy } from "./takeover.ts";
 
 const DAEMON_END_MS = 30_000;
 const LOOK_MS = 1000;
@@ -16,6 +18,8 @@ const LOOK_MS = 1000;
 export interface HowToEnd {
   /** Refuse while somebody has the block device open. */
   safe?: boolean;
+  /** Of stop: refuse while its server lives, or another one is about to take it over. */
+  unserved?: boolean;
   /** Wait for nobody: neither for those who have the device open nor for its daemon. */
   async?: boolean;
 }
@@ -41,9 +45,20 @@ export async function removeDevice(
 export async function stopForGood(channel: Channel, id: number, how: HowToEnd = {}): Promise<void> {
   const info = await getDevInfo(channel, id);
   if (stateName(info) === "DEAD") return;
+  if (how.unserved) refuseServed(info);
   await untilDaemonEnds(info.ublksrv_pid, "stopped", () =>
     how.safe ? safeStop(channel, id) : stopDevice(channel, id),
   );
+}
+
+function refuseServed(info: DevInfo): void {
+  const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
+  const server = live ? info.ublksrv_pid : takeoverBy(info.dev_id);
+  if (server === undefined) return;
+  const subject = `device ${info.dev_id}`;
+  const reason = `has a server, process ${server}`;
+  const hint = "without --unserved it is stopped all the same";
+  throw new SysError({ op: "stop", errno: EBUSY, subject, reason, hint });
 }
 
 /** The driver has forgotten the command where it judges by the path (ublk_drv.c up to 7.2). */

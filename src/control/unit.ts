@@ -41,6 +41,8 @@ EnvironmentFile=/etc/ublk/%i.conf
 ExecStart=${program} add --foreground -n %i --or-recover $OPTIONS
 ExecReload=${program} upgrade -n %i
 Restart=on-failure
+# Words that make no sense make none the next time either.
+RestartPreventExitStatus=2
 RestartSec=100ms
 TimeoutStartSec=90
 TimeoutStopSec=90
@@ -51,13 +53,14 @@ WantedBy=multi-user.target
 `;
 
 const stop = (program: string): string => `\
-# Ends the waiting for a device whose server could not be kept alive.
+# Ends the waiting for a device whose server could not be kept alive. One that is served is not
+# ours: somebody made it by hand, and ublk@%i could not begin for that.
 [Unit]
 Description=give up ublk device %i
 
 [Service]
 Type=oneshot
-ExecStart=${program} stop -n %i
+ExecStart=${program} stop --unserved -n %i
 `;
 
 /** Answers the paths of what it has written. */

@@ -114,6 +114,15 @@ story(
     await heard.hears("STATUS=serves /dev/ublkb0");
     const pid = await vm.daemonPid(0);
     expect(heard.lines).toEqual(["READY=1", `MAINPID=${pid}`, "STATUS=serves /dev/ublkb0"]);
+    // Neither another unit for the same number, nor what follows its failures, ends this one.
+    for (const [line, status] of [
+      ["add --foreground -n 0 --or-recover -t null", 1],
+      ["add --foreground -n 0 --or-recover -t nulll", 2],
+      ["stop --unserved -n 0", 1],
+    ] as const) {
+      expect((await vm.run`ublk ${raw(line)}`).status, line).toBe(status);
+      expect(await vm.daemonPid(0)).toBe(pid);
+    }
     // A crash; the manager starts the same command once more, and it recovers.
     await vm.sh`kill -KILL ${pid}`;
     await first.wait();

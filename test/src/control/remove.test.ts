@@ -7,7 +7,7 @@ import * as device from "../../../src/control/device.ts";
 import { encodeParams } from "../../../src/control/params.ts";
 import { endDevice, isGone, removeDevice, stopForGood } from "../../../src/control/remove.ts";
 import { diskOf } from "../../disks.ts";
-import { DEAD, LIVE, setState, SimControl } from "../../sim/control.ts";
+import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts";
 
 const { ENODEV, EBUSY } = constants.errno;
 const ID = 1_000_001;
@@ -142,6 +142,28 @@ test("with --safe a device in use is left alone, by stop and by del", async () =
   await removeDevice(control, ID, { safe: true });
   expect(control.log).toContain(TRY_STOP);
   expect(control.devices.size).toBe(0);
+});
+
+test("with --unserved a device that has a server is left alone, and no other", async () => {
+  const control = await served(process.pid);
+  const error = (await stopForGood(control, ID, { unserved: true }).catch(
+    (e: unknown) => e,
+  )) as SysError;
+  expect([error.errno, error.message]).toEqual([
+    EBUSY,
+    `stop device ${ID}: has a server, process ${process.pid}`,
+  ]);
+  expect(error.hint).toContain("without --unserved");
+  expect(control.log).not.toContain(STOP);
+  const sim = control.devices.get(ID)!;
+  for (const [state, pid] of [
+    [LIVE, 2 ** 22],
+    [QUIESCED, -1],
+  ] as const) {
+    setState(sim, state, pid);
+    await stopForGood(control, ID, { unserved: true });
+    expect(sim.state).toBe(DEAD);
+  }
 });
 
 test("with --async nobody is waited for", async () => {

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { addCommand } from "../../../src/cli/add.ts";
+import { stopCommand } from "../../../src/cli/stop.ts";
 import { unitFiles } from "../../../src/control/unit.ts";
 import { targets } from "../../../targets/index.ts";
 import { tempFolder } from "../../temp.ts";
@@ -25,12 +26,22 @@ test.skipIf(Bun.which("systemd-analyze") === null)("systemd finds nothing wrong 
   }
 });
 
-test("the options that they give to add are ones that it knows", async () => {
-  const text = unitFiles("/usr/bin/ublk")["ublk@.service"];
-  const line = /^ExecStart=\/usr\/bin\/ublk add (.*) \$OPTIONS$/m.exec(text)![1]!;
-  const { args } = await addCommand(targets, ["-t", "null"]);
-  const known = Object.entries(args as Record<string, { alias?: string }>).flatMap(
-    ([name, { alias }]) => [`--${name}`, `-${alias}`],
-  );
-  for (const option of line.match(/-[-a-z]+/g)!) expect(known).toContain(option);
+test("the options that they give to add and to stop are ones that these know", async () => {
+  const files = unitFiles("/usr/bin/ublk");
+  const given = {
+    add: /^ExecStart=\/usr\/bin\/ublk add (.*) \$OPTIONS$/m.exec(files["ublk@.service"])![1]!,
+    stop: /^ExecStart=\/usr\/bin\/ublk stop (.*)$/m.exec(files["ublk-stop@.service"])![1]!,
+  };
+  const commands = { add: await addCommand(targets, ["-t", "null"]), stop: stopCommand };
+  for (const verb of ["add", "stop"] as const) {
+    const args = commands[verb].args as Record<string, { alias?: string }>;
+    const known = Object.entries(args).flatMap(([name, { alias }]) => [`--${name}`, `-${alias}`]);
+    for (const option of given[verb].match(/-[-a-z]+/g)!) expect(known).toContain(option);
+  }
+});
+
+test("what is given up is nothing that somebody serves, and wrong words are not tried again", () => {
+  const files = unitFiles("/usr/bin/ublk");
+  expect(files["ublk-stop@.service"]).toContain(" stop --unserved -n %i");
+  expect(files["ublk@.service"]).toContain("\nRestartPreventExitStatus=2\n");
 });
