@@ -18,6 +18,7 @@ export const {
   ENOBUFS,
   ENOSPC,
   EROFS,
+  EPIPE,
   ETIMEDOUT,
   ETIME,
   EOPNOTSUPP,
@@ -95,6 +96,18 @@ export class SysError extends Error {
     if (this.reason !== undefined) facts.reason = this.reason;
     if (this.hint !== undefined) facts.hint = this.hint;
     return facts;
+  }
+}
+
+/** Answers what `action` does. An error of Node's own calls says `op` and `subject` then. */
+export function trySys<T>(op: string, subject: string, action: () => T, hint?: string): T {
+  try {
+    return action();
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException;
+    if (error instanceof SysError || typeof errno !== "number") throw error;
+    const failed = new SysError({ op, errno: Math.abs(errno), subject });
+    throw hint === undefined ? failed : failed.withHint(hint);
   }
 }
 

@@ -206,7 +206,7 @@ function parseLevel(text: string): LogLevel {
 export async function announce(id: number, plan: DaemonPlan, json: boolean): Promise<void> {
   const { notes, text } = await announcement(id, plan, json);
   if (notes !== "") process.stderr.write(notes);
-  print(text);
+  print(text, `the device is there all the same: ublk list -n ${id} shows it`);
 }
 
 /** `notes` are for standard error, lines or nothing. */

@@ -7,7 +7,7 @@ import { notifyReady } from "../control/notify.ts";
 import { takeSecret } from "../control/secret.ts";
 import type { Host } from "../control/server.ts";
 import { announcement } from "./add.ts";
-import { writeAll } from "./print.ts";
+import { writeAll } from "../control/output.ts";
 
 const STDOUT = 1;
 const STDERR = 2;

@@ -1,17 +1,16 @@
 /** Counters in Prometheus' text format, for node_exporter's textfile collector and its kin. */
 
 import { resolve } from "node:path";
-import { replaceFile } from "../control/stats.ts";
+import { writeOutput } from "../control/output.ts";
 import { print } from "./print.ts";
 import type { Counted } from "./stat.ts";
 
 const US = 1e-6;
 
-/** To standard output for "-"; otherwise aside and renamed, so that nobody reads half of it. */
 export function writeMetrics(devices: readonly Counted[], file: string): void {
   const text = metricsText(devices);
   if (file === "-") return print(text);
-  replaceFile(resolve(file), text);
+  writeOutput(resolve(file), text);
 }
 
 type Sample = [labels: string, value: number, suffix?: string];

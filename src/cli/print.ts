@@ -1,31 +1,22 @@
 /** The text of `list` and `add`, in the form that scripts written for ublksrv read. */
 
-import { writeSync } from "node:fs";
+import { isUnread, writeAll } from "../control/output.ts";
 import type { DeviceView } from "../control/view.ts";
 
 const STDOUT = 1;
 /** What a shell shows for a program that SIGPIPE ended, as it would end others here. */
 const EXIT_SIGPIPE = 141;
 
-/** All of `text` to standard output; ends the program quietly when nobody reads on. */
-export function print(text: string): void {
+/**
+ * All of `text` to standard output; ends the program quietly when nobody reads on. `hint`: what to
+ * do when it cannot be written.
+ */
+export function print(text: string, hint?: string): void {
   try {
-    writeAll(STDOUT, text);
+    writeAll(STDOUT, text, "standard output", hint);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EPIPE") process.exit(EXIT_SIGPIPE);
+    if (isUnread(error)) process.exit(EXIT_SIGPIPE);
     throw error;
-  }
-}
-
-/** For those who have to go on, whatever becomes of it: it throws where `print` would end. */
-export function writeAll(fd: number, text: string): void {
-  const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length;) {
-    try {
-      at += writeSync(fd, bytes, at);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
-    }
   }
 }
 

@@ -14,13 +14,12 @@ import {
   openSync,
   readFileSync,
   readdirSync,
-  renameSync,
   rmSync,
-  writeFileSync,
 } from "node:fs";
 import { SysError } from "../../ffi/errno.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { LogLevel } from "./log.ts";
+import { replaceFile } from "./output.ts";
 import {
   checkDirectory,
   directoryIfAny,
@@ -75,10 +74,10 @@ export function putFile(
 ): string {
   ensureDirectory(dir);
   const aside = `${dir}/.${id}.${process.pid}`;
-  rmSync(aside, { force: true });
-  writeFileSync(aside, content, { mode: 0o600, flag: "wx" });
-  renameSync(aside, pathOf(dir, id, kind));
-  return pathOf(dir, id, kind);
+  const path = pathOf(dir, id, kind);
+  const hint = "the state of devices is kept there";
+  replaceFile(path, content, { aside, mode: 0o600, hint });
+  return path;
 }
 
 export function removeState(id: number, dir = directoryIfAny()): void {

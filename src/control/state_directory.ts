@@ -2,7 +2,7 @@
 
 import { existsSync, lstatSync, mkdirSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { ENOENT, SysError } from "../../ffi/errno.ts";
+import { ENOENT, SysError, trySys } from "../../ffi/errno.ts";
 import { isSystemRoot } from "./caller.ts";
 
 const SYSTEM_DIR = "/run/ublk";
@@ -37,7 +37,12 @@ export function prepareStateDirectory(): void {
 }
 
 export function ensureDirectory(dir: string): void {
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const make = (): void => {
+    // What else has that name is complained of below.
+    if (lstatSync(dir, { throwIfNoEntry: false }) !== undefined) return;
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  };
+  trySys("mkdir", dir, make, "the state of devices is kept there");
   checkDirectory(dir);
 }
 

@@ -3,9 +3,9 @@
  * asks. One area a thread (target/counters.ts), behind a header. A daemon begins a new file.
  */
 
-import { closeSync, fstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, fstatSync } from "node:fs";
 import { PAGE_SIZE, roundUp, wordsAt } from "../../ffi/arena.ts";
-import { EIO, ENOENT, SysError } from "../../ffi/errno.ts";
+import { ENOENT, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
   addTo,
@@ -100,20 +100,6 @@ export function needStats(id: number, dir?: string): Stats {
   const reason = "is not there, or not one that this server counts";
   const hint = "see which there are: ublk list";
   throw new SysError({ op: "stat", errno: ENOENT, subject: `device ${id}`, reason, hint });
-}
-
-/** Writes aside and renames, so that nobody reads half of it. */
-export function replaceFile(path: string, text: string): void {
-  const aside = `${path}.${process.pid}`;
-  try {
-    rmSync(aside, { force: true });
-    writeFileSync(aside, text, { mode: 0o644, flag: "wx" });
-    renameSync(aside, path);
-  } catch (error) {
-    rmSync(aside, { force: true });
-    const { errno = -EIO } = error as NodeJS.ErrnoException;
-    throw new SysError({ op: "write", errno: -errno, subject: path });
-  }
 }
 
 /** Through a mapping, because read(2) may tear a cell that is being written. */

@@ -1,17 +1,21 @@
 /** ffi/errno.ts: names for numbers, and errors that cross threads as data. */
 
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import {
   EBUSY,
   EINVAL,
   EIO,
+  ENOENT,
   ENOTSUPP,
   EOPNOTSUPP,
   errnoName,
   errnoText,
   errorFacts,
   SysError,
+  trySys,
 } from "../../ffi/errno.ts";
+import { thrown } from "../temp.ts";
 
 test.each([
   [1, "EPERM"],
@@ -58,6 +62,32 @@ describe("SysError", () => {
 
   test("leaves out what it does not know", () => {
     expect(new SysError({ op: "mmap", errno: 12 }).facts()).toEqual({ op: "mmap", errno: 12 });
+  });
+});
+
+describe("of what Node's own calls throw,", () => {
+  const missing = (): unknown => readFileSync("/nowhere/a");
+
+  test("the errno is kept, and the rest is said by who called", () => {
+    const error = thrown(() => trySys("read", "/nowhere/a", missing, "make it")) as SysError;
+    expect(error).toBeInstanceOf(SysError);
+    expect(error.facts()).toEqual({
+      op: "read",
+      errno: ENOENT,
+      subject: "/nowhere/a",
+      hint: "make it",
+    });
+    expect(thrown(() => trySys("read", "a", missing))).not.toHaveProperty("hint", "make it");
+  });
+
+  test("an error of ours, or one that is no system's, is what it was", () => {
+    for (const error of [new SysError({ op: "open", errno: EIO }), new TypeError("a fault")]) {
+      const fail = (): never => {
+        throw error;
+      };
+      expect(thrown(() => trySys("write", "/a", fail, "hint"))).toBe(error);
+    }
+    expect(trySys("write", "/a", () => 7)).toBe(7);
   });
 });
 

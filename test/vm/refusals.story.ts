@@ -30,6 +30,12 @@ story("a file that is no disk is refused before there is a device", {}, async (v
   await refused(vm, file("odd"), 1, /1000 bytes is no multiple of the block size 512/);
   await refused(vm, `${file("good")} -o 2048`, 1, /no disk begins at offset 1048576/);
   await refused(vm, `${file("good")} -o 1.5x`, 2, /--offset '1.5x'/);
+  await refused(vm, `timeout 60 ublk add -t qcow2 -f ${vm.data}/pipe`, 1, /is no disk/);
+  await vm.sh`mkdir -p /run/ublk && mount -t tmpfs -o size=4k,mode=700 tmpfs /run/ublk`;
+  await refused(vm, "ublk add -t null", 1, /write \/run\/ublk\/0\.\w+: ENOSPC.*\n.* is kept there/);
+  await vm.sh`mount -o remount,ro /run/ublk`;
+  await refused(vm, "ublk add -t null", 1, /write \/run\/ublk\/0\.\w+: EROFS.*\n.* is kept there/);
+  await vm.sh`umount /run/ublk`;
 });
 
 story("a file that is in use is refused by whoever comes second", {}, async (vm) => {
@@ -105,7 +111,14 @@ story("fewer queues than asked for are reported", {}, async (vm) => {
   expect(result.stderr).toMatch(/note: 64 queues were asked for, the driver gave 2/);
   expect(result.stdout).toContain("nr_hw_queues 2");
   expect(result.status).toBe(0);
+  const unheard = await vm.run`ublk list > /dev/full`;
+  expect(unheard.stderr).toMatch(/^ublk list: write standard output: ENOSPC .*\n?$/);
+  expect(unheard.status).toBe(1);
   await vm.sh`ublk del -n 0`;
+  const added = await vm.run`ublk add -t null --size 1G > /dev/full`;
+  expect(added.stderr).toMatch(/^ublk add: write standard output: ENOSPC .*\n.* ublk list -n 0/);
+  expect(added.status).toBe(1);
+  await vm.sh`ublk list -n 0 | grep LIVE && ublk del -n 0`;
 });
 
 story("a kernel that cannot change the size of a device is told by name", {}, async (vm) => {

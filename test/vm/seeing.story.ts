@@ -53,6 +53,8 @@ story("counters say what fio did", {}, async (vm) => {
   expect(prom).toContain(`ublk_bytes_total{device="ublkb0",op="write"} ${counted.bytes}\n`);
   expect(prom).toContain(`le="+Inf"} ${counted.ios}\n`);
   expect(await vm.sh`ls ${vm.data} | grep prom`).toBe("m.prom");
+  await vm.sh`ublk stat --metrics /dev/null && test -c /dev/null`;
+  expect(await vm.sh`ublk stat --metrics /dev/stdout | grep -c ublk_info{`).toBe("1");
   await vm.sh`ublk del -n ${id}; ! test -e /run/ublk/${id}.stat`;
   expect(await vm.sh`ublk stat`).toBe("no devices that are counted");
 });

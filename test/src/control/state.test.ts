@@ -75,6 +75,21 @@ test("what a killed writer left behind is in nobody's way", () => {
   expect(readAllStates(dir)).toHaveLength(1);
 });
 
+test("what cannot be written is a plain error with a way on, and leaves nothing", () => {
+  const failure = (): SysError => thrown(() => writeState(STATE, dir)) as SysError;
+  mkdirSync(file(7), { recursive: true, mode: 0o700 });
+  expect(failure()).toBeInstanceOf(SysError);
+  expect(failure().message).toStartWith(`write ${file(7)}: EISDIR`);
+  expect(failure().hint).toBe("the state of devices is kept there");
+  expect(readdirSync(dir)).toEqual(["7.json"]);
+  rmSync(dir, { recursive: true });
+  writeFileSync(dir, "");
+  expect(failure().message).toStartWith(`state directory ${dir}: is not a directory`);
+  dir = join(dir, "below");
+  expect(failure()).toBeInstanceOf(SysError);
+  expect(failure().message).toMatch(RegExp(`^mkdir ${dir}: (ENOTDIR|EEXIST)`));
+});
+
 test("a removed state is gone, and removing it twice is no error", () => {
   writeState(STATE, dir);
   removeState(7, dir);
