@@ -6,6 +6,7 @@ import { blockDevice, deviceIds } from "../control/device.ts";
 import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef } from "../target/target.ts";
+import { each } from "./each.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
 
 export const SAFE_OPTION: OptionDef = {
@@ -34,16 +35,15 @@ export const delCommand = defineCommand({
     const number = values["number"] as string | undefined;
     const all = values["all"] === true;
     if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
-    const ids = number === undefined ? deviceIds() : [parseId(number)];
-    if (ids.length === 0) return;
     const how = { safe: values["safe"] === true, async: values["async"] === true };
+    if (number !== undefined) return removeTelling("del", parseId(number), how);
     let denied = 0;
-    for (const id of ids) {
-      await removeTelling("del", id, how).catch((error: unknown) => {
-        if (!all || !isDenied(error)) throw error;
+    await each("del", deviceIds(), false, (id) =>
+      removeTelling("del", id, how).catch((error: unknown) => {
+        if (!isDenied(error)) throw error;
         denied++;
-      });
-    }
+      }),
+    );
     if (denied > 0) process.stderr.write(`ublk del: note: ${denied} of other users left alone\n`);
   },
 });

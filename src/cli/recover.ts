@@ -11,6 +11,7 @@ import { UsageError } from "../target/parse.ts";
 import type { OptionValues, TargetRegistry } from "../target/target.ts";
 import { announce } from "./add.ts";
 import { askSecret } from "./ask_secret.ts";
+import { each } from "./each.ts";
 import {
   cittyArgs,
   ID_OPTION,
@@ -62,7 +63,7 @@ async function takeOver(how: How, values: OptionValues, targets: TargetRegistry)
     return launchTelling({ plan, secret }, json);
   }
   if (values["foreground"] === true) throw new UsageError("--foreground serves one device: -n ID");
-  await each(await candidates(how), how, async (id) => {
+  await each(how, await candidates(how), json, async (id) => {
     await launchTelling(await checkedPlan(id, how, targets), json);
   });
 }
@@ -103,17 +104,4 @@ async function candidates(how: How): Promise<number[]> {
   }
   channel.close();
   return found;
-}
-
-/** One that fails does not keep the others waiting. */
-async function each(ids: number[], how: How, action: (id: number) => Promise<void>): Promise<void> {
-  for (const id of ids) {
-    try {
-      await action(id);
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      process.stderr.write(`ublk ${how}: ${error.message}\n`);
-      process.exitCode = 1;
-    }
-  }
 }

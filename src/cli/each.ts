@@ -1,0 +1,28 @@
+/** What -a means: one device that fails does not keep the others waiting. */
+
+import { deviceIds } from "../control/device.ts";
+import { isGone } from "../control/remove.ts";
+import { reportOf } from "../control/report.ts";
+
+const EXIT_FAILED = 1;
+
+/**
+ * Does it to each device, and tells of those that fail as of one alone; the exit status is 1 then.
+ * A device that has gone since it was listed is none of them.
+ */
+export async function each(
+  verb: string,
+  ids: readonly number[],
+  json: boolean,
+  action: (id: number) => Promise<void>,
+): Promise<void> {
+  for (const id of ids) {
+    try {
+      await action(id);
+    } catch (error) {
+      if (isGone(error) && !deviceIds().includes(id)) continue;
+      process.stderr.write(reportOf(error, `ublk ${verb}`, json).text);
+      process.exitCode = EXIT_FAILED;
+    }
+  }
+}
