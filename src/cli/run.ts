@@ -2,7 +2,9 @@
 
 import { constants } from "node:os";
 import { type CommandDef, defineCommand } from "citty";
+import { identityOf } from "../control/device.ts";
 import { startTied } from "../control/launch.ts";
+import { isGone } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
 import type { TargetRegistry } from "../target/target.ts";
 import { addOptions, makePlan } from "./add.ts";
@@ -74,13 +76,22 @@ async function withDevice(words: Words): Promise<number> {
   };
   const id = await tied.live;
   if (id === undefined) return told === undefined ? EXIT_FAILED : statusOf(told);
+  const ours = identityOf(id);
   try {
     return told === undefined ? await runCommand(words.command, id) : statusOf(told);
   } finally {
     onSignal = () => {};
-    await removeTelling("run", id);
+    await removeOurs(id, ours);
     await tied.ended;
   }
+}
+
+/** Somebody may have deleted it meanwhile, and the number may be another device's by now. */
+async function removeOurs(id: number, ours: bigint | undefined): Promise<void> {
+  if (identityOf(id) !== ours) return;
+  await removeTelling("run", id).catch((error: unknown) => {
+    if (!isGone(error)) throw error;
+  });
 }
 
 async function runCommand(command: string[], id: number): Promise<number> {

@@ -46,6 +46,14 @@ story("the device lives as long as the command, whose status is ours", {}, async
   const first = `unshare --pid --fork --mount-proc ${run}`;
   expect(await vm.sh`${raw(first)} -- sh -c 'echo $PPID $UBLK_DEVICE'`).toBe("1 /dev/ublkb0");
   expect(await vm.sh`${raw(NOTHING)}`).toBe("");
+  // Somebody deletes the device meanwhile, and another one takes its number.
+  const gone = await vm.run`ublk run -t null -- sh -c 'ublk del -n 0; exit 4'`;
+  expect([gone.status, gone.stderr]).toEqual([4, expect.not.stringContaining("ublk run:")]);
+  const other = "ublk del -n 0; ublk add -n 0 -t null --size 1G > /dev/null; exit 5";
+  const taken = await vm.run`ublk run -t null -- sh -c ${other}`;
+  expect([taken.status, taken.stderr]).toEqual([5, expect.not.stringContaining("ublk run:")]);
+  await vm.sh`ublk list -n 0 | grep LIVE && ublk del -n 0`;
+
   const missing = await vm.run`ublk run -t loop -f /nowhere/a.img -- touch /tmp/ran`;
   expect(missing.status).toBe(1);
   expect(missing.stderr).toContain("open /nowhere/a.img: ENOENT");
