@@ -84,8 +84,9 @@ export function openImageFile(path: string, readOnly: boolean): ImageFile {
   }
 }
 
-/** Opens a file for reading and locks nothing. */
+/** Opens a file for reading and locks nothing. A pipe, which would keep us waiting, is refused. */
 export function openPlainFile(path: string): { fd: number; close(): void } {
+  kindOf(path, "is no file that can be read again");
   const fd = libc.open(path, libc.O_RDONLY);
   return { fd, close: () => libc.close(fd) };
 }
@@ -128,7 +129,8 @@ function unlockAndClose(fd: number): void {
   libc.close(fd);
 }
 
-function kindOf(path: string): Kind {
+/** `otherwise`: what is wrong with anything but a file, a block device or a directory. */
+function kindOf(path: string, otherwise = "is no disk"): Kind {
   let found: Stats;
   try {
     found = statSync(path);
@@ -138,7 +140,7 @@ function kindOf(path: string): Kind {
   }
   if (found.isFile()) return "file";
   if (found.isBlockDevice()) return "block";
-  const what = found.isDirectory() ? "is a directory" : "is no disk";
+  const what = found.isDirectory() ? "is a directory" : otherwise;
   const hint = "give a regular file or a block device";
   throw new SysError({ op: "open", errno: EINVAL, subject: path, reason: what, hint });
 }

@@ -6,14 +6,20 @@ import { join } from "node:path";
 import { verbTable } from "../../src/cli/verbs.ts";
 import { targets } from "../../targets/index.ts";
 import { version } from "../../package.json" with { type: "json" };
+import { tempFolder } from "../temp.ts";
 
+const folder = tempFolder();
 const MAIN = join(import.meta.dir, "../../src/main.ts");
+
+/** One that hangs is killed, and has no exit code then. */
+const PATIENCE_MS = 15_000;
 
 function ublk(line: string, env: Record<string, string> = {}) {
   const words = line === "" ? [] : line.split(" ");
   const child = Bun.spawnSync([process.execPath, MAIN, ...words], {
     env: { ...process.env, ...env },
     stdin: "ignore",
+    timeout: PATIENCE_MS,
   });
   return { code: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
 }
@@ -101,6 +107,26 @@ test("what follows -- is the command's, its --help too", () => {
 
 test("for check, as for qemu-img check, 1 means that it was not looked at", () => {
   expect([ublk("check").code, ublk("check /nowhere/a.img").code]).toEqual([1, 1]);
+});
+
+test.each(["info", "check", "add -t loop -f", "add -t qcow2 -f"])(
+  "'%s' of a pipe is told that it is no disk, and does not wait for it",
+  (line) => {
+    const pipe = folder(`pipe of ${line}`.replaceAll(" ", "_"));
+    Bun.spawnSync(["mkfifo", pipe]);
+    const { code, out, err } = ublk(`${line} ${pipe}`);
+    expect([code, out]).toEqual([1, ""]);
+    const [first, second, ...rest] = err.trimEnd().split("\n");
+    expect(first).toBe(`ublk ${line.split(" ")[0]}: open ${pipe}: is no disk`);
+    expect([second, rest]).toEqual(["       give a regular file or a block device", []]);
+  },
+);
+
+test.each(["--version", "help", "man"])("'%s' that cannot be written is a plain error", (line) => {
+  const command = `exec "$0" "$1" ${line} > /dev/full`;
+  const { exitCode, stderr } = Bun.spawnSync(["sh", "-c", command, process.execPath, MAIN]);
+  expect(exitCode).toBe(1);
+  expect(stderr.toString()).toMatch(/^ublk[^:]*: write standard output: ENOSPC [^\n]*\n$/);
 });
 
 describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is loaded here)", () => {
