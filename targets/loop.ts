@@ -47,6 +47,7 @@ export default defineTarget<LoopConfig>({
     const switches = { read_only: "boolean", buffered_io: "boolean" } as const;
     return hasShape(value, { backing_file: "path", offset: "number", ...switches });
   },
+  files: (config) => [config.backing_file],
   open(config) {
     const file = openBackingFile(config.backing_file, {
       readOnly: config.read_only,

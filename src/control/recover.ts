@@ -8,7 +8,7 @@
 
 import { EBUSY, EINVAL, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
-import type { Disk, OpenDisk, TargetRegistry } from "../target/target.ts";
+import type { AnyTarget, Disk, OpenDisk, TargetRegistry } from "../target/target.ts";
 import { type Channel, KernelChannel } from "./command.ts";
 import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
@@ -20,6 +20,7 @@ import { refuseUpgrade, sendHome } from "./quiesce.ts";
 import type { Host, Service } from "./server.ts";
 import { endDevice, isGone } from "./remove.ts";
 import { whoHasOpen } from "./safe_stop.ts";
+import { refuseOtherFiles } from "./same_files.ts";
 import { loadState } from "./state.ts";
 import { beginTakeover, endTakeover } from "./takeover.ts";
 
@@ -42,8 +43,9 @@ export async function planRecovery(
   if (how === "recover") refuseServed(info, how);
   else refuseUpgrade(info);
   const { target, serving, affinity } = loadState(id);
-  await refuseStrange(target, info, how, targets);
   const { name, config } = target;
+  const { files } = await knownTarget(target, info, how, targets);
+  if (how === "upgrade" && isServed(info)) refuseOtherFiles(info, () => files?.(config) ?? []);
   return { id, how, target: name, config, affinity, secret: false, ...serving };
 }
 
@@ -97,18 +99,19 @@ async function settled(
 }
 
 /** The file was written by a program that knew the target; that need not be this one. */
-async function refuseStrange(
+async function knownTarget(
   { name, config }: { name: string; config: unknown },
   info: DevInfo,
   how: string,
   targets: TargetRegistry,
-): Promise<void> {
+): Promise<AnyTarget> {
   const load = Object.hasOwn(targets, name) ? targets[name] : undefined;
   const hint = `ublk del -n ${info.dev_id} gives the device up`;
   if (load === undefined) {
     throw refused(info, how, `is of type '${name}', which this ublk does not have`, hint);
   }
-  if ((await load()).isConfig(config)) return;
+  const known = await load();
+  if (known.isConfig(config)) return known;
   throw refused(info, how, `has a state file that is no configuration of type ${name}`, hint);
 }
 
@@ -126,8 +129,11 @@ function refuseHopeless(info: DevInfo, how: string): void {
   }
 }
 
+const isServed = (info: DevInfo): boolean =>
+  device.stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
+
 function refuseServed(info: DevInfo, how: string): void {
-  if (device.stateName(info) !== "LIVE" || !isServing(info.ublksrv_pid)) return;
+  if (!isServed(info)) return;
   const reason = `is served already, by process ${info.ublksrv_pid}`;
   throw refused(info, how, reason, `ublk upgrade -n ${info.dev_id} replaces that`);
 }

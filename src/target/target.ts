@@ -253,6 +253,11 @@ export interface TargetDef<Config> {
   isConfig(value: unknown): boolean;
   /** What has to be asked at the terminal before `open`; undefined for nothing. Throws nothing. */
   question?(config: Config): string | undefined;
+  /**
+   * The paths of all that `open` would open, when it could; not there: nothing. Locks and changes
+   * nothing: somebody serves it. Throws SysError for what it can see that `open` would refuse.
+   */
+  files?(config: Config): string[];
   /** Opens, locks and inspects, in the main thread. Throws SysError. `secret`: the answer. */
   open(config: Config, secret?: string): OpenDisk;
   /** In each Worker: wiring. May read what `open` has looked at, and writes nothing. */

@@ -38,6 +38,7 @@ export default defineTarget<FaultConfig>({
   options: faultOptions,
   configure,
   isConfig,
+  files: ({ backing_file: path }) => (path === undefined ? [] : [path]),
   open(config) {
     const { disk, close } = openBacking(config);
     return { disk: { ...disk, threads: 1, report: { ...disk.report, ...config.faults } }, close };

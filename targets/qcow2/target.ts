@@ -91,6 +91,7 @@ export default defineTarget<Qcow2Config>({
     if (config.key_file !== "" || !isEncrypted(config.backing_file)) return undefined;
     return `passphrase of ${config.backing_file} (not kept: recovery needs --key-file)`;
   },
+  files: filesOf,
   open(config, secret) {
     const files: ImageFile[] = [];
     let direct: DirectFile | undefined;
@@ -134,6 +135,23 @@ function chainOf(config: Qcow2Config, files: { fd: number }[]): ChainImage {
   return openChain(config.backing_file, config.read_only, (path) => {
     return new DescriptorFile(files[next++]!.fd, path);
   });
+}
+
+/** The image and all that it stands on. The key file is read: it is no file of the disk. */
+function filesOf(config: Qcow2Config): string[] {
+  if (config.key_file !== "") readKey(config.key_file);
+  const files: { path: string; close(): void }[] = [];
+  try {
+    const chain = openChain(config.backing_file, true, (path) => {
+      const file = openPlainFile(path);
+      files.push({ path, close: file.close });
+      return new DescriptorFile(file.fd, path);
+    });
+    if (!config.read_only) refuseCorrupt(chain);
+    return files.map(({ path }) => path);
+  } finally {
+    for (const file of files) file.close();
+  }
 }
 
 /** Whether a LUKS header is in there; what else is wrong with it is found out by `open`. */
@@ -197,19 +215,23 @@ function readKey(path: string): Uint8Array {
   }
 }
 
+const AS_IT_IS = "--read-only serves it as it is; ublk check --repair all may put it right";
+
+function refuseCorrupt({ path, header }: ChainImage): void {
+  if ((header!.incompatible & INCOMPATIBLE_CORRUPT) === 0) return;
+  throw new ImageError(path, "is marked as corrupt: it is not written to", AS_IT_IS);
+}
+
 /** Refuses what must not be changed as it is; true when the image had to be repaired first. */
 function makeWritable(chain: ChainImage): boolean {
   const header = chain.header!;
-  const hint = "--read-only serves it as it is; ublk check --repair all may put it right";
-  if ((header.incompatible & INCOMPATIBLE_CORRUPT) !== 0) {
-    throw new ImageError(chain.path, "is marked as corrupt: it is not written to", hint);
-  }
+  refuseCorrupt(chain);
   if ((header.incompatible & INCOMPATIBLE_DIRTY) === 0) return false;
   // Somebody who keeps refcounts lazily did not end well: they are counted anew.
   const { corruptions } = repairImage(chain.file, header, "all");
   if (corruptions > 0) {
     const reason = `is marked as dirty, and ${corruptions} errors cannot be repaired`;
-    throw new ImageError(chain.path, reason, hint);
+    throw new ImageError(chain.path, reason, AS_IT_IS);
   }
   return true;
 }

@@ -81,10 +81,28 @@ story("of two who recover a device at the same time, one does", {}, async (vm) =
   await vm.sh`ublk del -n ${id}`;
 });
 
+/** The server is not sent home as long as another one would not find its image. */
+async function upgradeRefused(vm: Vm, id: number, image: string): Promise<void> {
+  const server = await vm.daemonPid(id);
+  for (const [spoil, why] of [
+    ["true", /open \S+: ENOENT.*\n.*its server goes on/],
+    [`cp ${image}.x ${image}`, /is not the file that its server has open\n.*its server goes on/],
+  ] as const) {
+    await vm.sh`mv ${image} ${image}.x && ${raw(spoil)}`;
+    await refused(vm, `ublk upgrade -n ${id}`, why);
+    await vm.sh`dd if=/dev/ublkb${id} of=/dev/null bs=4k count=1 iflag=direct status=none`;
+    expect(await vm.daemonPid(id)).toBe(server);
+    await vm.sh`mv ${image}.x ${image}`;
+  }
+  await vm.sh`ublk upgrade -n ${id}`;
+  expect(await vm.daemonPid(id)).not.toBe(server);
+}
+
 story("a recovery that fails leaves the device as it was", {}, async (vm) => {
   const image = `${vm.data}/f.img`;
   await vm.sh`truncate -s 64M ${image}`;
   const id = await vm.add`-t loop -f ${image} -i`;
+  await upgradeRefused(vm, id, image);
   await vm.sh`kill -KILL ${await vm.daemonPid(id)}`;
   await vm.becomes(id, "QUIESCED", 60_000);
   await vm.sh`mv ${image} ${image}.x`;
@@ -139,6 +157,9 @@ story(
     for (const verb of ["stop", "del", "del --async"]) {
       await refused(vm, `ublk ${verb} --safe -n ${id}`, /is in use: [^]*without --safe/);
     }
+    const free = await vm.add`-t null --size 64M`;
+    await refused(vm, "ublk del -a --safe", /^ublk del: .* is in use: .*\n.*without --safe/);
+    await vm.sh`test ! -e /dev/ublkc${free}`;
     await vm.sh`dd if=${disk} of=/dev/null bs=4k count=1 iflag=direct status=none`;
     await user.signal("KILL");
     await user.wait();

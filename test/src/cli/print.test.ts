@@ -6,6 +6,7 @@ import { deviceBlock, featureList } from "../../../src/cli/print.ts";
 import type { DeviceView } from "../../../src/control/view.ts";
 import { Random } from "../../sim/random.ts";
 
+const OUTPUT = join(import.meta.dir, "../../../src/control/output.ts");
 const PRINT = join(import.meta.dir, "../../../src/cli/print.ts");
 
 const VIEW: DeviceView = {
@@ -108,10 +109,11 @@ describe("the target's line is JSON that means what it says:", () => {
 
 test("a server that writes is told what failed, and goes on; a command that prints ends", async () => {
   const source = `
-    const { print, writeAll } = await import(${JSON.stringify(PRINT)});
+    const { print } = await import(${JSON.stringify(PRINT)});
+    const { writeAll } = await import(${JSON.stringify(OUTPUT)});
     await Bun.sleep(300); // a reader that goes has gone
     for (const text of ["one", "two"]) {
-      try { writeAll(1, text); } catch (error) { console.error(error.code); }
+      try { writeAll(1, text); } catch (error) { console.error(error.message.split(" ")[3]); }
     }
     print("three");
   `;

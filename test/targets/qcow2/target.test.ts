@@ -12,6 +12,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { join } from "node:path";
 import { SysError } from "../../../src/target/file_io.ts";
 import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
@@ -277,3 +278,62 @@ testQemu(
     rmSync(path);
   },
 );
+
+/** In a process of its own: what waits for a pipe hears of no timeout. */
+function alone(expression: string, config: object): string {
+  const module = join(import.meta.dir, "../../../targets/qcow2/target.ts");
+  const script = `
+    const { default: target } = await import(${JSON.stringify(module)});
+    const config = ${JSON.stringify(config)};
+    try { console.log(JSON.stringify(${expression}) ?? "undefined"); }
+    catch (error) { console.log(error.message); }`;
+  const command = [process.execPath, "-e", script];
+  return Bun.spawnSync(command, { timeout: 30_000 }).stdout.toString().trim();
+}
+
+function pipe(): string {
+  const path = folder(`pipe${made++}`);
+  Bun.spawnSync(["mkfifo", path]);
+  return path;
+}
+
+test("a pipe is not waited for, neither for its passphrase nor as an image", () => {
+  const [image, key] = [pipe(), pipe()];
+  expect(alone("target.question(config)", configOf(image))).toBe("undefined");
+  const said = alone("target.files(config)", { ...configOf(image), key_file: key });
+  expect(said).toBe(`open ${key}: is no file that can be read again`);
+  expect(alone("target.open(config)", configOf(image))).toBe(`open ${image}: is no disk`);
+});
+
+testQemu("a pipe is not waited for where an image stands on it", () => {
+  const below = pipe();
+  const path = create("-u", "-b", below, "-F", "raw");
+  expect(alone("target.open(config)", configOf(path))).toBe(`open ${below}: is no disk`);
+  const data = folder(`data${made++}`);
+  const other = create("-o", `data_file=${data}`);
+  rmSync(data);
+  Bun.spawnSync(["mkfifo", data]);
+  expect(alone("target.open(config)", configOf(other))).toBe(`open ${data}: is no disk`);
+});
+
+testQemu("the files of an image are all that it stands on, and its key file is to be there", () => {
+  const base = create();
+  const [data, key] = [folder(`data${made++}`), folder(`key${made++}`)];
+  const middle = create("-b", base, "-F", "qcow2");
+  const top = create("-b", middle, "-F", "qcow2");
+  expect(target.files!(configOf(top))).toEqual([top, middle, base]);
+  const apart = create("-o", `data_file=${data}`);
+  expect(target.files!(configOf(apart))).toEqual([apart, data]);
+  const open = target.open(configOf(top));
+  expect(target.files!(configOf(top))).toEqual([top, middle, base]); // also while it is served
+  open.close();
+  const keyed = { ...configOf(top), key_file: key };
+  expect(String(thrown(() => target.files!(keyed)))).toContain(`open ${key}: ENOENT`);
+  poke(top, 79, 2); // incompatible_features: corrupt
+  expect(String(thrown(() => target.files!(configOf(top))))).toContain("is marked as corrupt");
+  expect(target.files!(configOf(top, true))).toHaveLength(3);
+  rmSync(base);
+  expect(String(thrown(() => target.files!(configOf(top, true))))).toContain(
+    `open ${base}: ENOENT`,
+  );
+});
