@@ -2,7 +2,7 @@
 
 import { constants } from "node:os";
 import { type CommandDef, defineCommand } from "citty";
-import { identityOf } from "../control/device.ts";
+import { incarnation } from "../control/nodes.ts";
 import { startTied } from "../control/launch.ts";
 import { isGone } from "../control/remove.ts";
 import { UsageError } from "../target/parse.ts";
@@ -76,7 +76,7 @@ async function withDevice(words: Words): Promise<number> {
   };
   const id = await tied.live;
   if (id === undefined) return told === undefined ? EXIT_FAILED : statusOf(told);
-  const ours = identityOf(id);
+  const ours = incarnation(id);
   try {
     return told === undefined ? await runCommand(words.command, id) : statusOf(told);
   } finally {
@@ -87,8 +87,8 @@ async function withDevice(words: Words): Promise<number> {
 }
 
 /** Somebody may have deleted it meanwhile, and the number may be another device's by now. */
-async function removeOurs(id: number, ours: bigint | undefined): Promise<void> {
-  if (identityOf(id) !== ours) return;
+async function removeOurs(id: number, ours: number): Promise<void> {
+  if (incarnation(id) !== ours) return;
   await removeTelling("run", id).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });

@@ -1,6 +1,6 @@
 /** A device as the driver knows it: the commands by name, and what they answer, decoded. */
 
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import {
   type DevInfo,
@@ -140,20 +140,10 @@ export function stateName(info: DevInfo): string {
   return STATES[info.state] ?? `STATE_${info.state}`;
 }
 
-const SYSFS = "/sys/class/ublk-char";
-
-/**
- * Tells a device from a later one of the same number: sysfs gives each a directory with an inode
- * number of its own, which kernfs counts up. Undefined when there is none.
- */
-export function identityOf(id: number, sysfs = SYSFS): bigint | undefined {
-  return statSync(`${sysfs}/ublkc${id}/`, { bigint: true, throwIfNoEntry: false })?.ino;
-}
-
 /** The ids that exist now, in order. sysfs knows them whatever /dev looks like. */
 export function deviceIds(): number[] {
   try {
-    const names = readdirSync(SYSFS);
+    const names = readdirSync("/sys/class/ublk-char");
     const ids = names.map((name) => /^ublkc(\d+)$/.exec(name)?.[1]);
     return ids
       .filter((id) => id !== undefined)

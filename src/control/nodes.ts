@@ -13,9 +13,9 @@ const GONE = 0;
 const NO_SYSFS = -1;
 
 /** Tells devices that had one id apart: sysfs gives a number to each, and none of them twice. */
-export function incarnation(id: number): number {
-  const found = statSync(`${CLASS}/ublkc${id}`, { throwIfNoEntry: false });
-  return found?.ino ?? (existsSync(CLASS) ? GONE : NO_SYSFS);
+export function incarnation(id: number, sysfs = CLASS): number {
+  const found = statSync(`${sysfs}/ublkc${id}`, { throwIfNoEntry: false });
+  return found?.ino ?? (existsSync(sysfs) ? GONE : NO_SYSFS);
 }
 
 /** DEL_DEV takes a device out of sysfs at once, and waits then until nobody has it open. */

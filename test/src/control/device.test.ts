@@ -1,7 +1,6 @@
 /** src/control/device.ts over a simulated driver: the sequences of a device's life. */
 
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { constants } from "node:os";
 import { SysError } from "../../../ffi/errno.ts";
 import { UBLK_PARAM_TYPE_DEVT } from "../../../ffi/ublk_cmd.ts";
@@ -9,9 +8,6 @@ import * as device from "../../../src/control/device.ts";
 import { encodeParams } from "../../../src/control/params.ts";
 import { diskOf } from "../../disks.ts";
 import { LIVE, SimControl } from "../../sim/control.ts";
-import { tempFolder } from "../../temp.ts";
-
-const sysfs = tempFolder();
 
 const { EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 const INFO = 0x02;
@@ -34,19 +30,6 @@ async function live(control: SimControl): Promise<number> {
   await device.startDevice(control, id);
   return id;
 }
-
-test("a device is told from a later one of the same number, as sysfs tells them", () => {
-  mkdirSync(sysfs("first"));
-  mkdirSync(sysfs("second"));
-  symlinkSync("first", sysfs("ublkc0"));
-  const first = device.identityOf(0, sysfs("."));
-  expect(first).toBe(statSync(sysfs("first"), { bigint: true }).ino);
-  expect(device.identityOf(0, sysfs("."))).toBe(first!);
-  rmSync(sysfs("ublkc0"));
-  expect(device.identityOf(0, sysfs("."))).toBeUndefined();
-  symlinkSync("second", sysfs("ublkc0"));
-  expect(device.identityOf(0, sysfs("."))).not.toBe(first!);
-});
 
 test("features are what the driver offers, all 64 bits of them", async () => {
   const control = new SimControl();
