@@ -11,12 +11,13 @@ import {
   closeSync,
   existsSync,
   fstatSync,
+  lstatSync,
   openSync,
   readFileSync,
   readdirSync,
   rmSync,
 } from "node:fs";
-import { SysError } from "../../ffi/errno.ts";
+import { SysError, trySys } from "../../ffi/errno.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { LogLevel } from "./log.ts";
 import { replaceFile } from "./output.ts";
@@ -82,14 +83,18 @@ export function putFile(
 
 export function removeState(id: number, dir = directoryIfAny()): void {
   if (dir === undefined) return;
-  rmSync(pathOf(dir, id, "json"), { force: true });
-  rmSync(pathOf(dir, id, "stat"), { force: true });
-  rmSync(pathOf(dir, id, "takeover"), { force: true });
-  rmSync(socketPath(id, dir), { force: true });
+  for (const kind of ["json", "stat", "takeover"] as const) removeIfThere(pathOf(dir, id, kind));
+  removeIfThere(socketPath(id, dir));
 }
 
 export function dropFile(id: number, kind: Kind, dir = directoryIfAny()): void {
-  if (dir !== undefined) rmSync(pathOf(dir, id, kind), { force: true });
+  if (dir !== undefined) removeIfThere(pathOf(dir, id, kind));
+}
+
+/** On a file system that is read-only, to remove nothing is an error, too. */
+function removeIfThere(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
+  trySys("remove", path, () => rmSync(path, { force: true }));
 }
 
 /** A descriptor of a file that only we could have written; undefined when there is none. */

@@ -54,7 +54,7 @@ story("counters say what fio did", {}, async (vm) => {
   expect(prom).toContain(`le="+Inf"} ${counted.ios}\n`);
   expect(await vm.sh`ls ${vm.data} | grep prom`).toBe("m.prom");
   await vm.sh`ublk stat --metrics /dev/null && test -c /dev/null`;
-  expect(await vm.sh`ublk stat --metrics /dev/stdout | grep -c ublk_info{`).toBe("1");
+  expect(await vm.sh`ublk stat --metrics /proc/self/fd/1 | grep -c ublk_info{`).toBe("1");
   await vm.sh`ublk del -n ${id}; ! test -e /run/ublk/${id}.stat`;
   expect(await vm.sh`ublk stat`).toBe("no devices that are counted");
 });
