@@ -11,6 +11,7 @@ import { isServing, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
 import { takeoverBy } from "./takeover.ts";
+import { within } from "./within.ts";
 
 const DAEMON_END_MS = 30_000;
 const LOOK_MS = 1000;
@@ -98,8 +99,8 @@ export async function endDevice(
 ): Promise<void> {
   try {
     await stopDevice(channel, id);
-    const deleted = deleteDevice(channel, id).then(() => true);
-    while (!(await Promise.race([deleted, Bun.sleep(LOOK_MS).then(() => false)]))) {
+    const deleted = deleteDevice(channel, id);
+    while (!(await within(LOOK_MS, deleted))) {
       if (isHidden(id)) await stopAgain(channel, id);
     }
   } catch (error) {

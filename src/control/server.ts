@@ -27,6 +27,7 @@ import {
   type Thread,
   type ThreadPlan,
 } from "./threads.ts";
+import { within } from "./within.ts";
 
 /** How a device is served; plain data, and what the state file keeps for the next server. */
 export interface Service {
@@ -138,10 +139,9 @@ export class Server {
    * nobody could see the device, and whoever deletes it would wait for its end for ever.
    */
   async #unlessDeleted(work: Promise<void>): Promise<void> {
-    const done = work.then(() => true);
-    done.catch(() => {}); // it may fail when we are not waiting any more
+    work.catch(() => {}); // it may fail when we are not waiting any more
     for (let over = false; !over;) {
-      over = await Promise.race([done, Bun.sleep(LOOK_MS).then(() => false)]);
+      over = await within(LOOK_MS, work);
       if (this.deleted) throw wasDeleted(this.id);
     }
   }
@@ -255,18 +255,17 @@ export class Server {
     if (this.#charFd >= 0) libc.close(this.#charFd);
     // A START_DEV that still waits holds the device; it goes with its ring.
     this.channel.close();
-    if (this.#ender !== undefined) await Promise.race([this.#ender, Bun.sleep(ENDER_WAIT_MS)]);
+    if (this.#ender !== undefined) await within(ENDER_WAIT_MS, this.#ender);
     return true;
   }
 
   /** Ends the threads of a device that never went live, or leaves that to our exit. */
   async stopThreads(): Promise<void> {
     const ended = Promise.allSettled(this.threads.map((thread) => thread.ended));
-    const over = ended.then(() => true);
     // Again and again: a thread may have fetched only after the driver had looked.
     for (;;) {
       const stopped = await device.stopDevice(this.channel, this.id).then(() => true, isTransient);
-      if (await Promise.race([over, Bun.sleep(STOP_AGAIN_MS).then(() => false)])) return;
+      if (await within(STOP_AGAIN_MS, ended)) return;
       // Without its node an ordinary user's device, deleted by now, takes no command.
       if (!stopped) return this.abandon();
     }

@@ -11,6 +11,7 @@ import { encodeParams } from "./params.ts";
 import { isDenied, isGone } from "./remove.ts";
 import type { Host, Server, Service } from "./server.ts";
 import { removeState } from "./state.ts";
+import { within } from "./within.ts";
 
 /** What `add` wants; plain data, as it crosses from the command line to the daemon. */
 export interface ServePlan extends Service {
@@ -69,6 +70,6 @@ async function deleteDevice(id: number): Promise<void> {
     // Denied: nobody gave us the node, which is the error that is on its way already.
     if (!isGone(error) && !isDenied(error)) throw error;
   });
-  await Promise.race([deleted, Bun.sleep(DELETE_WAIT_MS)]);
+  await within(DELETE_WAIT_MS, deleted);
   channel.close();
 }
