@@ -1,6 +1,7 @@
 /** `ublk top`: what devices do, looked at again and again until q. */
 
 import { defineCommand } from "citty";
+import { within } from "../control/within.ts";
 import { UsageError } from "../target/parse.ts";
 import { cittyArgs, type OptionTable, parseOptions } from "./options.ts";
 import { type Counted, look, reportsOf } from "./stat.ts";
@@ -51,18 +52,18 @@ export const topCommand = defineCommand({
 });
 
 /** By a key or a signal. */
-function toldToEnd(): Promise<"over"> {
-  const over = Promise.withResolvers<"over">();
+function toldToEnd(): Promise<void> {
+  const over = Promise.withResolvers<void>();
   process.stdin.on("data", (keys: Buffer) => {
-    if (keys.includes("q") || keys.includes(CONTROL_C)) over.resolve("over");
+    if (keys.includes("q") || keys.includes(CONTROL_C)) over.resolve();
   });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => over.resolve("over"));
+    process.on(signal, () => over.resolve());
   }
   return over.promise;
 }
 
-async function watch(seconds: number, over: Promise<"over">): Promise<void> {
+async function watch(seconds: number, over: Promise<void>): Promise<void> {
   let before: Counted[] = [];
   let begin = 0;
   let shown = "";
@@ -74,18 +75,7 @@ async function watch(seconds: number, over: Promise<"over">): Promise<void> {
     shown = statText(reportsOf(now, before, passed));
     draw(shown);
     before = now;
-    if ((await pause(seconds * 1000, over)) === "over") return;
-  }
-}
-
-/** Leaves no timer behind, which would keep the process. */
-async function pause(ms: number, over: Promise<"over">): Promise<"over" | undefined> {
-  const passed = Promise.withResolvers<undefined>();
-  const timer = setTimeout(passed.resolve, ms);
-  try {
-    return await Promise.race([over, passed.promise]);
-  } finally {
-    clearTimeout(timer);
+    if (await within(seconds * 1000, over)) return;
   }
 }
 

@@ -14,6 +14,7 @@ import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
 import { getDevInfo, getParams, type Params } from "./device.ts";
 import { has } from "./features.ts";
+import { within } from "./within.ts";
 
 const NODE = /^\/dev\/ublk([bc])(0|[1-9]\d{0,6})$/;
 /** A hostile server can keep the driver from answering; udev's workers are few. */
@@ -46,18 +47,13 @@ interface Facts {
 }
 
 async function askDriver(channel: Channel, id: number, path: string): Promise<Facts> {
-  const late = Promise.withResolvers<never>();
-  const error = new SysError({ op: "hand over", errno: ETIMEDOUT, subject: path });
-  const timer = setTimeout(() => late.reject(error), ANSWER_MS);
   const ask = async (): Promise<Facts> => {
     const info = await getDevInfo(channel, id);
     return { info, params: await getParams(channel, id) };
   };
-  try {
-    return await Promise.race([ask(), late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const asked = ask();
+  if (await within(ANSWER_MS, asked)) return asked;
+  throw new SysError({ op: "hand over", errno: ETIMEDOUT, subject: path });
 }
 
 function isNodeOf(node: Stats, kind: string, { devt }: Params): boolean {

@@ -3,12 +3,12 @@
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { beginRepair } from "./begin.ts";
 import { checkImage, type Progress } from "./check.ts";
-import { readCounts, storedCounts } from "./compare.ts";
+import { storedCounts } from "./compare.ts";
 import type { Findings } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader } from "./header.ts";
 import { putOffset, tableOffset } from "./mapping.ts";
-import { setRefcount } from "./refcount.ts";
+import { getRefcount, setRefcount } from "./refcount.ts";
 
 export type Repair = "leaks" | "all";
 
@@ -82,6 +82,7 @@ class StoredCounts {
   readonly #entries: number;
   readonly #block: Uint8Array;
   #offset = 0;
+  #changed = false;
 
   constructor(image: SyncFile, header: Header) {
     this.#image = image;
@@ -107,7 +108,18 @@ class StoredCounts {
     return tableOffset(this.#table, at, this.#header.clusterSize);
   }
 
+  get(cluster: number): number {
+    const view = this.#load(cluster);
+    return getRefcount(view, 0, cluster % this.#entries, this.#header.refcountOrder);
+  }
+
   set(cluster: number, count: number): void {
+    const view = this.#load(cluster);
+    this.#changed = true;
+    setRefcount(view, 0, cluster % this.#entries, this.#header.refcountOrder, count);
+  }
+
+  #load(cluster: number): DataView {
     const block = this.blockOf(cluster);
     if (block !== this.#offset) {
       this.write();
@@ -115,12 +127,12 @@ class StoredCounts {
       this.#block.fill(0);
       this.#image.read(this.#block, block);
     }
-    const view = new DataView(this.#block.buffer);
-    setRefcount(view, 0, cluster % this.#entries, this.#header.refcountOrder, count);
+    return new DataView(this.#block.buffer);
   }
 
   write(): void {
-    if (this.#offset > 0) this.#image.write(this.#block, this.#offset);
+    if (this.#changed) this.#image.write(this.#block, this.#offset);
+    this.#changed = false;
   }
 }
 
@@ -154,11 +166,10 @@ function allCounted(image: SyncFile, header: Header, found: Findings): boolean {
 
 /** Where a table could not be followed, what is counted too high may be right. */
 function raiseCounts(image: SyncFile, header: Header, found: Findings): void {
-  const before = readCounts(image, header);
   const stored = new StoredCounts(image, header);
   for (const [cluster, used] of found.counts.entries()) {
     refuseTooMany(image, header, cluster, used);
-    if (before.get(cluster) < used) stored.set(cluster, used);
+    if (stored.get(cluster) < used) stored.set(cluster, used);
   }
   stored.write();
 }
