@@ -12,6 +12,7 @@ export const { symbols: c } = openFirst(LIBRARIES, {
   dup2: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
   fcntl: { args: [FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+  flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   fallocate: {
     args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64],
     returns: FFIType.i32,

@@ -2,6 +2,7 @@
 
 import { ptr } from "bun:ffi";
 import { c, check } from "./c_library.ts";
+import { EAGAIN, SysError } from "./errno.ts";
 import { machine } from "./machine.ts";
 
 export const O_RDONLY = 0o0;
@@ -90,6 +91,19 @@ const F_SETFL = 4;
 /** Clears O_DIRECT, O_APPEND, O_NONBLOCK and O_NOATIME of an open file. */
 export function clearFileFlags(fd: number): void {
   check(c.fcntl(fd, F_SETFL, null), "fcntl F_SETFL");
+}
+
+const LOCK_EX_NB = 2 | 4;
+
+/** flock(2), until the file is closed; false where somebody else has it. */
+export function tryLock(fd: number): boolean {
+  try {
+    check(c.flock(fd, LOCK_EX_NB), "flock");
+    return true;
+  } catch (error) {
+    if (error instanceof SysError && error.errno === EAGAIN) return false;
+    throw error;
+  }
 }
 
 export function fallocate(fd: number, mode: number, offset: number, length: number): void {

@@ -7,7 +7,7 @@ import * as libc from "../../ffi/libc.ts";
 export const charDevice = (id: number): string => `/dev/ublkc${id}`;
 export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
 
-const CLASS = "/sys/class/ublk-char";
+export const CLASS = "/sys/class/ublk-char";
 /** There is no such device, or somebody deletes it. */
 const GONE = 0;
 const NO_SYSFS = -1;

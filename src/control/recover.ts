@@ -169,7 +169,7 @@ function takeOver({ id, how }: RecoverPlan): Omit<Beginning, "open"> {
         throw refused(info, how, "is being recovered by somebody else", "ublk list shows it");
       }
       await server.attach(info);
-      await server.goLive(device.endRecovery(server.channel, id));
+      await server.goLive(() => device.endRecovery(server.channel, id));
       endTakeover(id);
     },
     // Our exit makes the device what it was before: one that waits for a server.

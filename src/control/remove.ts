@@ -6,6 +6,7 @@ import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
 import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
 import { has } from "./features.ts";
+import { inTurn } from "./in_turn.ts";
 import { isDeleted } from "./nodes.ts";
 import { isServing, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
@@ -14,7 +15,7 @@ import { takeoverBy } from "./takeover.ts";
 import { within } from "./within.ts";
 
 const DAEMON_END_MS = 30_000;
-const LOOK_MS = 1000;
+const LOOK_MS = 50;
 
 export interface HowToEnd {
   /** Refuse while somebody has the block device open. */
@@ -70,7 +71,7 @@ function notAsync(id: number): SysError {
 }
 
 async function removeAsync(channel: Channel, id: number): Promise<void> {
-  await deleteDeviceAsync(channel, id).catch((error: unknown) => {
+  await inTurn(id, () => deleteDeviceAsync(channel, id)).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
   removeState(id);
@@ -98,24 +99,25 @@ export async function endDevice(
   isHidden: (id: number) => boolean = isDeleted,
 ): Promise<void> {
   try {
-    await stopDevice(channel, id);
-    const deleted = deleteDevice(channel, id);
-    while (!(await within(LOOK_MS, deleted))) {
-      if (isHidden(id)) await stopAgain(channel, id);
-    }
+    const { deleted } = await inTurn(id, async () => {
+      await stopDevice(channel, id);
+      return hide(id, deleteDevice(channel, id), isHidden);
+    });
+    await deleted;
   } catch (error) {
     if (!isGone(error)) throw error; // somebody else was told to end it at the same time
   }
   removeState(id);
 }
 
-/**
- * What was started between STOP_DEV and DEL_DEV is live and deleted at once, and would keep the
- * driver waiting. A device of that id that sysfs does not show is no other one than ours.
- */
-async function stopAgain(channel: Channel, id: number): Promise<void> {
-  const info = await getDevInfo(channel, id).catch(() => undefined); // without its path: an owner's
-  if (info !== undefined && stateName(info) !== "DEAD") await stopDevice(channel, id);
+/** A server that is about to begin sees from here on that it must not. */
+async function hide(
+  id: number,
+  deleted: Promise<void>,
+  isHidden: (id: number) => boolean,
+): Promise<{ deleted: Promise<void> }> {
+  while (!isHidden(id) && !(await within(LOOK_MS, deleted)));
+  return { deleted };
 }
 
 /** There is no such device, or not any more. */

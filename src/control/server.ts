@@ -15,6 +15,7 @@ import { type Channel, KernelChannel } from "./command.ts";
 import * as device from "./device.ts";
 import { flagWords, has, modeOf } from "./features.ts";
 import { startEnder } from "./launch.ts";
+import { inTurn } from "./in_turn.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { Log, LogLevel } from "./log.ts";
 import { blockDeviceUsable, incarnation, isDeleted, openCharDevice, wasDeleted } from "./nodes.ts";
@@ -123,20 +124,24 @@ export class Server {
     this.#what = this.#describe(info);
   }
 
-  /** `begun`: START_DEV or END_USER_RECOVERY, under way. Resolves when there is a block device. */
-  async goLive(begun: Promise<void>): Promise<void> {
+  /** `begin`: START_DEV or END_USER_RECOVERY. Resolves when there is a block device. */
+  async goLive(begin: () => Promise<void>): Promise<void> {
     // A thread that ends now would leave the command waiting for its queue.
     const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
-    const usable = begun.then(() => blockDeviceUsable(this.id));
-    await this.#unlessDeleted(Promise.race([usable, death]));
+    await inTurn(this.id, async () => {
+      if (this.#stopped) refuseStopped();
+      if (this.deleted) throw wasDeleted(this.id);
+      await this.#unlessDeleted(Promise.race([begin(), death]));
+    });
+    await this.#unlessDeleted(Promise.race([blockDeviceUsable(this.id), death]));
     this.#live = true;
     this.#host.log.say("info", `live: ${this.#what}`);
     if (this.#stopped) this.stop();
   }
 
   /**
-   * A deleted device must not become live: START_DEV does not mind (ublk_drv.c up to 7.2), but
-   * nobody could see the device, and whoever deletes it would wait for its end for ever.
+   * A program that takes no turns (`inTurn`) may delete the device meanwhile. Nobody could see it
+   * then, and whoever deletes it would wait for its end for ever.
    */
   async #unlessDeleted(work: Promise<void>): Promise<void> {
     work.catch(() => {}); // it may fail when we are not waiting any more

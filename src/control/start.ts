@@ -41,7 +41,7 @@ export function prepareStart(plan: ServePlan, host: Host): Beginning {
       const params = encodeParams(limited, info.max_io_buf_bytes, modeOf(info.flags));
       await device.setParams(server.channel, server.id, params);
       await server.attach(info);
-      await server.goLive(device.startDevice(server.channel, server.id));
+      await server.goLive(() => device.startDevice(server.channel, server.id));
     },
     giveUp: async (server) => {
       if (server.id >= 0) await server.stopThreads();

@@ -135,6 +135,19 @@ story("a device that is deleted while it begins is gone, and add says so", {}, a
   await comesToNothing(vm);
 });
 
+story("who begins a device and who ends it take turns", {}, async (vm) => {
+  const mine = "exec 9< /sys/class/ublk-char/ublkc0 && flock 9";
+  const state = "ublk list -n 0 | grep -o 'state [A-Z]*'";
+  const add = vm.start`exec timeout 100 ublk add -t null -n 0`;
+  // By then its threads have fetched, and START_DEV is all that is missing.
+  expect(await vm.sh`${raw(BORN)}; ${raw(mine)}; sleep 4; ${raw(state)}`).toBe("state DEAD");
+  expect((await add.wait()).status).toBe(0);
+  expect(await vm.sh`${raw(mine)}; timeout 100 ublk del -n 0 & sleep 2; ${raw(state)}`).toBe(
+    "state LIVE",
+  );
+  await comesToNothing(vm);
+});
+
 story("--or-recover leaves a device alone whose server is about to begin", {}, async (vm) => {
   const add = vm.start`exec timeout 100 ublk add -t null -n 0 -r`;
   const other = await vm.run`${raw(BORN)}; timeout 100 ublk add -t null -n 0 --or-recover`;

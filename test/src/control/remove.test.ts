@@ -68,40 +68,21 @@ test("a device that its own daemon deletes meanwhile is no error", async () => {
   await removeDevice(control, ID);
 });
 
-/** DEL_DEV takes it out of sysfs, but waits for its server: until STOP_DEV comes once more. */
-async function deletedWhileItBegan(): Promise<SimControl> {
-  const control = await served(process.pid);
-  const sim = control.devices.get(ID)!;
-  const send = control.send.bind(control);
-  const stopped = Promise.withResolvers<void>();
-  let deleting = false;
-  control.send = async (cmdOp, cmd) => {
-    const nr = cmdOp & 0xff;
-    const answer = nr === DEL ? 0 : await send(cmdOp, cmd);
-    if (nr === STOP && deleting) stopped.resolve();
-    if (nr !== DEL) return answer;
-    deleting = true;
-    setState(sim, LIVE, process.pid);
-    await stopped.promise;
-    return send(cmdOp, cmd);
-  };
-  return control;
-}
-
-test("a device that became live while it was deleted is stopped once more", async () => {
-  const control = await deletedWhileItBegan();
-  await endDevice(control, ID, () => true);
-  expect(control.log.filter((nr) => nr === STOP)).toHaveLength(2);
-  expect(control.devices.size).toBe(0);
-});
-
-test("a device that sysfs still shows, another one perhaps, is not", async () => {
-  const control = await deletedWhileItBegan();
-  const ended = endDevice(control, ID, () => false).then(() => "ended");
-  expect(await Promise.race([ended, Bun.sleep(1500).then(() => "waits")])).toBe("waits");
-  expect(control.log.filter((nr) => nr === STOP)).toHaveLength(1);
-  await device.stopDevice(control, ID);
-  expect(await ended).toBe("ended");
+test("a device that somebody still has open is waited for, hidden or not", async () => {
+  for (const hidden of [true, false]) {
+    const control = await served(-1);
+    const send = control.send.bind(control);
+    const closed = Promise.withResolvers<void>();
+    control.send = async (cmdOp, cmd) => {
+      if ((cmdOp & 0xff) === DEL) await closed.promise;
+      return send(cmdOp, cmd);
+    };
+    const ended = endDevice(control, ID, () => hidden).then(() => "ended");
+    expect(await Promise.race([ended, Bun.sleep(200).then(() => "waits")])).toBe("waits");
+    closed.resolve();
+    expect(await ended).toBe("ended");
+    expect(control.log.slice(-2)).toEqual([STOP, DEL]);
+  }
 });
 
 test("a device that is not there is an error that says so", async () => {
