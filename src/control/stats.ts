@@ -12,6 +12,7 @@ import {
   BUCKETS,
   CELL_BUSY,
   CELL_OPS,
+  CELL_WORDS,
   COUNT_BUCKETS,
   COUNT_BYTES,
   COUNT_ERRORS,
@@ -105,16 +106,42 @@ export function needStats(id: number, dir?: string): Stats {
 /** Through a mapping, because read(2) may tear a cell that is being written. */
 function read(fd: number, size: number): Stats | undefined {
   if (size < PAGE_SIZE) return undefined;
-  const address = libc.mmap(size, libc.PROT_READ, libc.MAP_SHARED, fd, 0);
+  const address = libc.mmap(size, libc.PROT_READ, libc.MAP_SHARED | libc.MAP_POPULATE, fd, 0);
   try {
     const header = wordsAt(address, HEADER_BYTES);
     const threads = valueOf(header, HEADER.threads);
     const whole = threads <= THREADS_MAX && HEADER_BYTES + threads * THREAD_AREA <= size;
     if (valueOf(header, HEADER.schema) !== SCHEMA || !whole) return undefined;
-    return statsOf(header, wordsAt(address + HEADER_BYTES, threads * THREAD_AREA));
+    const areas = wordsAt(address + HEADER_BYTES, threads * THREAD_AREA);
+    return statsOf(
+      header,
+      atOneMoment(() => areas.slice()),
+    );
   } finally {
     libc.munmap(address, size);
   }
+}
+
+/**
+ * The areas as they were together: they are copied as one, because whoever adds up cell by cell may
+ * lose his CPU in between, and numbers of different moments give averages that never were. A second
+ * copy tells whether a cell of the first was caught between its two halves.
+ */
+export function atOneMoment(copy: () => Int32Array): Int32Array {
+  for (let older = copy(); ;) {
+    const newer = copy();
+    if (isWhole(older, newer)) return older;
+    older = newer;
+  }
+}
+
+/** Between its halves a cell is far too large; then the low one becomes less. */
+function isWhole(older: Int32Array, newer: Int32Array): boolean {
+  for (let at = 0; at < older.length; at += CELL_WORDS) {
+    const counts = (at % THREAD_WORDS) / CELL_WORDS >= CELL_OPS; // those before may become less
+    if (counts && (newer[at + 1] !== older[at + 1] || newer[at]! < older[at]!)) return false;
+  }
+  return true;
 }
 
 function statsOf(header: Int32Array, areas: Int32Array): Stats {

@@ -41,17 +41,10 @@ export function addTo(words: Int32Array, cell: number, count: number): void {
     words[at] = low;
     return;
   }
-  words[at + 1]! += Math.floor(low / RADIX); // first, so that `valueOf` can notice
+  words[at + 1]! += Math.floor(low / RADIX); // first: a reader notices (control/stats.ts)
   words[at] = low % RADIX;
 }
 
-/** A number that was true a moment ago. */
 export function valueOf(words: Int32Array, cell: number): number {
-  const at = cell * CELL_WORDS;
-  for (;;) {
-    const high = words[at + 1]!;
-    const low = words[at]!;
-    // Between its two halves a cell is far too large; then the low one becomes less.
-    if (words[at]! >= low && words[at + 1] === high) return high * RADIX + low;
-  }
+  return words[cell * CELL_WORDS + 1]! * RADIX + words[cell * CELL_WORDS]!;
 }

@@ -3,10 +3,17 @@
 import { expect, test } from "bun:test";
 import { statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { wordsAt } from "../../../ffi/arena.ts";
-import { makeCounters, readStats } from "../../../src/control/stats.ts";
+import { atOneMoment, makeCounters, readStats } from "../../../src/control/stats.ts";
 import { removeState } from "../../../src/control/state.ts";
 import { Tally } from "../../../src/queue/tally.ts";
-import { THREAD_AREA } from "../../../src/target/counters.ts";
+import {
+  addTo,
+  CELL_BUSY,
+  CELL_OPS,
+  THREAD_AREA,
+  THREAD_WORDS,
+  valueOf,
+} from "../../../src/target/counters.ts";
 import { tempFolder } from "../../temp.ts";
 
 const folder = tempFolder();
@@ -61,4 +68,31 @@ test("what is not such a file is as good as none", () => {
     act();
     expect(readStats(0, dir)).toBeUndefined();
   }
+});
+
+test("a number between its two halves is not believed", () => {
+  const words = new Int32Array(2 * THREAD_WORDS);
+  const second = words.subarray(THREAD_WORDS);
+  addTo(second, CELL_OPS, 2 ** 30 - 1);
+  const torn = words.slice();
+  torn[THREAD_WORDS + CELL_OPS * 2 + 1] = 1;
+  addTo(second, CELL_OPS, 6);
+  const copies = [torn, words, words];
+  const seen = atOneMoment(() => copies.shift()!.slice());
+  expect(valueOf(seen.subarray(THREAD_WORDS), CELL_OPS)).toBe(2 ** 30 + 5);
+});
+
+test("what is in flight becomes less as well, and is read all the same", () => {
+  const words = new Int32Array(THREAD_WORDS);
+  const copies = [3, 2].map((busy) => {
+    const copy = words.slice();
+    addTo(copy, CELL_BUSY, busy);
+    return copy;
+  });
+  expect(
+    valueOf(
+      atOneMoment(() => copies.shift()!),
+      CELL_BUSY,
+    ),
+  ).toBe(3);
 });
