@@ -23,7 +23,8 @@ export class FastPath {
   readonly #hasBacking: boolean;
   readonly #kinds = new Uint8Array(PIECES_MAX);
   readonly #hosts = new Float64Array(PIECES_MAX);
-  readonly #lengths = new Float64Array(PIECES_MAX);
+  readonly #lengths = new Int32Array(PIECES_MAX);
+  readonly #files = new Int32Array(PIECES_MAX);
 
   /** `ciphered`: data goes through our hands, and nothing is fast. */
   constructor(
@@ -55,7 +56,7 @@ export class FastPath {
       const length = this.#lengths[piece]!;
       const host = this.#hosts[piece]!;
       if (this.#kinds[piece] !== DATA) io.zeroBytes(at, length);
-      else io.readFile(this.#mapping.fileFor(host, at, length), host, at, length);
+      else io.readFile(this.#files[piece]!, host, at, length);
       at += length;
     }
     return QUEUED;
@@ -68,7 +69,7 @@ export class FastPath {
     for (let piece = 0; piece < count; piece++) {
       const length = this.#lengths[piece]!;
       const host = this.#hosts[piece]!;
-      io.writeFile(this.#mapping.fileFor(host, at, length), host, at, length, false);
+      io.writeFile(this.#files[piece]!, host, at, length, false);
       at += length;
     }
     return QUEUED;
@@ -86,6 +87,7 @@ export class FastPath {
       this.#kinds[count] = kind;
       this.#hosts[count] = mapping.host;
       this.#lengths[count] = mapping.length;
+      this.#files[count] = mapping.fileFor(mapping.hostLow, at, mapping.length);
       at += mapping.length;
       count++;
     }

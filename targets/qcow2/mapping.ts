@@ -1,5 +1,10 @@
 // hot
-/** Guest offset → host offset, for one image of a chain. */
+/**
+ * Guest offset → host offset, for one image of a chain.
+ *
+ * Sizes are powers of two. So what would be a division is a multiplication here, and a remainder a
+ * mask of bits: the remainder of a Number that is not a small integer is a call into the runtime.
+ */
 
 import { PAGE_SIZE } from "../../src/target/memory.ts";
 import * as q from "./format.ts";
@@ -36,6 +41,8 @@ export class Mapping {
   readonly l2Entries: number;
   readonly sliceSize: number;
   readonly sliceEntries: number;
+  readonly #clustersPerByte: number;
+  readonly #tablesPerCluster: number;
   /** The registered file that has the tables. */
   readonly file: number;
   /** And the one that has the data: the same, unless there is an external data file. */
@@ -46,6 +53,8 @@ export class Mapping {
   readonly cache: TableCache;
   /** Answers of `extentAt`, beside the kind. */
   host = 0;
+  /** The low 32 bits of `host`. */
+  hostLow = 0;
   length = 0;
   /** The cluster is ours alone: bit 63. */
   owned = false;
@@ -74,6 +83,8 @@ export class Mapping {
     this.l2Entries = geometry.clusterSize / this.entrySize;
     this.sliceSize = geometry.clusterSize < SLICE ? geometry.clusterSize : SLICE;
     this.sliceEntries = this.sliceSize / this.entrySize;
+    this.#clustersPerByte = 1 / geometry.clusterSize;
+    this.#tablesPerCluster = 1 / this.l2Entries;
     this.file = file;
     this.dataFile = dataFile;
     this.directFile = dataFile;
@@ -83,7 +94,7 @@ export class Mapping {
 
   /** Offset of the L2 table in charge, 0 for none, -1 for one that cannot be. */
   l2TableOf(clusterIndex: number): number {
-    const l1Index = Math.floor(clusterIndex / this.l2Entries);
+    const l1Index = Math.floor(clusterIndex * this.#tablesPerCluster);
     return tableOffset(this.l1, l1Index * 8, this.clusterSize);
   }
 
@@ -95,13 +106,13 @@ export class Mapping {
 
   /** Where in its file the slice with this cluster's entry stands; `table` from `l2TableOf`. */
   sliceOffset(table: number, clusterIndex: number): number {
-    const index = clusterIndex % this.l2Entries;
-    return table + (index - (index % this.sliceEntries)) * this.entrySize;
+    const index = clusterIndex & (this.l2Entries - 1);
+    return table + (index - (index & (this.sliceEntries - 1))) * this.entrySize;
   }
 
   /** Position in the cache's view of a cluster's entry, given the slot of its slice. */
   entryAt(slot: number, clusterIndex: number): number {
-    return slot * SLICE + (clusterIndex % this.sliceEntries) * this.entrySize;
+    return slot * SLICE + (clusterIndex & (this.sliceEntries - 1)) * this.entrySize;
   }
 
   /**
@@ -109,7 +120,7 @@ export class Mapping {
    * members how far it goes. Merges neighbours of one kind inside a slice.
    */
   mapCached(guest: number, length: number): number {
-    const cluster = Math.floor(guest / this.clusterSize);
+    const cluster = Math.floor(guest * this.#clustersPerByte);
     const table = this.l2TableOf(cluster);
     if (table <= 0) return this.#withoutTable(table, guest, cluster, length);
     const slot = this.cache.find(keyOf(this.file, this.sliceOffset(table, cluster)));
@@ -125,14 +136,14 @@ export class Mapping {
 
   extentAt(slot: number, guest: number, length: number): number {
     this.slot = slot;
-    let cluster = Math.floor(guest / this.clusterSize);
-    let within = guest - cluster * this.clusterSize;
+    let cluster = Math.floor(guest * this.#clustersPerByte);
+    let within = (guest - cluster * this.clusterSize) | 0;
     const kind = this.unitAt(slot, cluster, within);
-    const host = this.host;
+    const { host, hostLow } = this;
     const owned = this.owned;
     let found = this.length;
     const alone = kind === BAD || kind === COMPRESSED;
-    const last = cluster - (cluster % this.sliceEntries) + this.sliceEntries - 1;
+    const last = cluster - (cluster & (this.sliceEntries - 1)) + this.sliceEntries - 1;
     const wanted = alone ? 0 : length;
     while (found < wanted) {
       within += this.length;
@@ -145,6 +156,7 @@ export class Mapping {
       found += this.length;
     }
     this.host = host;
+    this.hostLow = hostLow;
     this.owned = owned;
     this.length = found < length ? found : length;
     return kind;
@@ -154,14 +166,16 @@ export class Mapping {
   unitAt(slot: number, cluster: number, within: number): number {
     const at = this.entryAt(slot, cluster);
     const view = this.cache.view;
-    const high = view.getUint32(at);
-    const low = view.getUint32(at + 4);
+    const high = view.getInt32(at);
+    const low = view.getInt32(at + 4);
     this.length = this.clusterSize - within;
-    this.owned = high >>> 31 === 1;
+    this.owned = high < 0;
     this.host = 0;
+    this.hostLow = 0;
     if ((high & q.HIGH_COMPRESSED) !== 0) return this.external ? BAD : COMPRESSED;
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
     this.host = offset + within;
+    this.hostLow = (low & q.LOW_OFFSET) + within;
     if ((this.cache.state[slot]! & SUSPECT) !== 0 && !this.entryFits(high, low, cluster)) {
       return BAD;
     }
@@ -187,7 +201,7 @@ export class Mapping {
     if ((high & q.HIGH_RESERVED) !== 0 || (low & q.LOW_RESERVED) !== 0) return false;
     if ((low & q.LOW_ZERO) !== 0 && !this.zeroFlags) return false;
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
-    if (offset % this.clusterSize !== 0) return false;
+    if ((low & q.LOW_OFFSET & (this.clusterSize - 1)) !== 0) return false;
     if (this.external) {
       return offset === 0 ? true : offset === cluster * this.clusterSize;
     }
@@ -197,10 +211,11 @@ export class Mapping {
   /**
    * The file that a piece of data goes to. A page is moved directly as a whole or not at all, so
    * it never is in two hands at once: direct IO does not wait for a page that is being filled.
+   * Of `host` the low bits decide, so `hostLow` will do.
    */
   fileFor(host: number, at: number, length: number): number {
-    const rest = (host % PAGE_SIZE) + (at % PAGE_SIZE) + (length % PAGE_SIZE);
-    return rest === 0 ? this.directFile : this.dataFile;
+    const isWhole = ((host | at | length) & (PAGE_SIZE - 1)) === 0;
+    return isWhole ? this.directFile : this.dataFile;
   }
 
   isForbidden(offset: number): boolean {
@@ -228,11 +243,10 @@ export class Mapping {
 
 /** The offset in an L1 or refcount table entry at `at`: 0 for none, -1 for what cannot be. */
 export function tableOffset(table: DataView, at: number, clusterSize: number): number {
-  const high = table.getUint32(at) & ~q.HIGH_COPIED;
-  const low = table.getUint32(at + 4);
-  if (high > q.HIGH_OFFSET || (low & ~q.LOW_OFFSET) !== 0) return MISS;
-  const offset = high * q.TWO_32 + low;
-  return offset % clusterSize === 0 ? offset : MISS;
+  const high = table.getInt32(at) & ~q.HIGH_COPIED;
+  const low = table.getInt32(at + 4);
+  if (high > q.HIGH_OFFSET || (low & (~q.LOW_OFFSET | (clusterSize - 1))) !== 0) return MISS;
+  return high * q.TWO_32 + (low >>> 0);
 }
 
 /** Writes an offset, or any other 64-bit number, as the format has them. */

@@ -24,11 +24,11 @@ const REFERENCED = 16;
 const HASH = 0x9e3779b1;
 const FREE_KEY = -1;
 const FILES_MAX = 64;
-const KEY_UNIT = 512;
+const KEYS_PER_BYTE = FILES_MAX / 512;
 
 /** Exact for offsets below 2^56: 47 bits of sectors and 6 of file. */
 export function keyOf(file: number, offset: number): number {
-  return (offset / KEY_UNIT) * FILES_MAX + file;
+  return offset * KEYS_PER_BYTE + file;
 }
 
 export class TableCache {
