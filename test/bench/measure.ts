@@ -7,7 +7,7 @@ import { measureIdle } from "./idle.ts";
 import type { Cell, Idle, Loaded, Raw } from "./numbers.ts";
 import type { Options } from "./options.ts";
 import { deviceSeconds, nextPace, pace, roundSeconds, wholeSeconds } from "./pace.ts";
-import { type Seconds, takeTurn, WARM_REQUESTS } from "./session.ts";
+import { type Seconds, takeTurn, WARM_LONG_REQUESTS, WARM_REQUESTS } from "./session.ts";
 import { chosen, type Contestant, IDLE, type IdleCase, nameOf, type Section } from "./table.ts";
 
 const WATCH_SECONDS = 10;
@@ -58,7 +58,8 @@ const NOWHERE = { section: "guest", contestant: "kernel", workload: "log" };
 function described(lengths: number[], { warm, ramp }: Seconds): string {
   const [least, most] = [Math.min(...lengths), Math.max(...lengths)].map((one) => one.toFixed(1));
   const run = least === most ? least : `${least}–${most}`;
-  const warming = `${WARM_REQUESTS} requests or ${warm} s to warm up ours`;
+  const long = `, of images also ${WARM_LONG_REQUESTS} of 128K`;
+  const warming = `${WARM_REQUESTS} requests or ${warm} s of each kind${long}, to warm up ours`;
   return `${lengths.length}; ${warming}; ${ramp} s (more at depth 1) before each run of ${run} s`;
 }
 

@@ -27,6 +27,8 @@ export interface Seconds {
 export const WARM_REQUESTS = 120_000;
 /** And those that a fresh image has room for. */
 const WARM_ALLOCATIONS = 20_000;
+/** What was learnt from short requests is compiled once more when long ones come. */
+export const WARM_LONG_REQUESTS = 40_000;
 /** One request at a time is other work than the warm-up's, and slow to come by. */
 export const RAMPS_AT_DEPTH_1 = 4;
 /** What those without a JIT get to warm up: the emulator translates code too. */
@@ -90,17 +92,28 @@ async function warmUp(
   { image }: Section,
 ): Promise<void> {
   await vm.sh`udevadm settle --timeout=20 || :`;
-  const most = image?.fresh ? WARM_ALLOCATIONS : WARM_REQUESTS;
   for (const workload of warmedBy(image)) {
-    const until = `--runtime=${ms(seconds)} --number_ios=${most}`;
+    // Over and over the same disk, if need be: a number of requests would end with its size.
+    const kib = warmRequests(workload) * Number.parseInt(workload.bs);
+    const until = `--runtime=${ms(seconds)} --io_size=${kib}k`;
     await vm.sh`${raw(fio(running, workload, until))}`;
   }
 }
 
-/** Reading and writing are work of two kinds. */
+/**
+ * Reading and writing are work of two kinds. So are, for who serves an image, a request inside a
+ * cluster and one across several; a file is one piece, however long. Whoever is measured against
+ * an image is warmed up as the image is.
+ */
 function warmedBy(image: Image | undefined): readonly Workload[] {
   if (image?.fresh) return [ALLOCATING];
-  return WORKLOADS.filter(({ id }) => id === "rr32" || id === "rw32");
+  const ids = image === undefined ? ["rr32", "rw32"] : ["rr32", "rw32", "sr32", "sw32"];
+  return WORKLOADS.filter(({ id }) => ids.includes(id));
+}
+
+function warmRequests({ id, bs }: Workload): number {
+  if (id === ALLOCATING.id) return WARM_ALLOCATIONS;
+  return bs === "4k" ? WARM_REQUESTS : WARM_LONG_REQUESTS;
 }
 
 function fio({ path }: Running, { rw, bs, depth }: Workload, times: string): string {
