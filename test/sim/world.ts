@@ -41,6 +41,8 @@ export interface WorldOptions {
   maxIoBytes?: number;
   /** Bytes of the backing file. */
   fileSize?: number;
+  /** Backing files, one after the other; 1 unless told otherwise. */
+  disks?: number;
   /** For targets that must not run out of SQEs: so many a slot, where production has fewer. */
   sqesPerSlot?: number;
   intake?: Intake;
@@ -66,13 +68,15 @@ export const POISON = 0xee;
 const STEPS_MAX = 100_000;
 
 const CHAR_FD = 100;
-const DISK_FD = 101;
-const ZERO_FD = 102;
+const ZERO_FD = 101;
+const DISK_FD = 102; // and those behind it
 const IOD_SIZE = 24;
 
 export class World {
   readonly random: Random;
+  /** The first of `disks`. */
   readonly disk: SimDisk;
+  readonly disks: readonly SimDisk[];
   readonly driver: SimDriver;
   readonly timers: SimTimers;
   readonly loop: Loop;
@@ -97,7 +101,9 @@ export class World {
     const userCopy = way.userCopy || way.mode === "user-copy";
     const memory = new Memory();
     this.random = new Random(options.seed);
-    this.disk = new SimDisk(new Platter(fileSize), memory, this.random);
+    const newDisk = (): SimDisk => new SimDisk(new Platter(fileSize), memory, this.random);
+    this.disks = Array.from({ length: options.disks ?? 1 }, newDisk);
+    this.disk = this.disks[0]!;
     this.#iods = new Arena(queues * depth * IOD_SIZE);
     const iodsLength = depth * IOD_SIZE;
     const iodsAt = (queueId: number): number => this.#iods.address + queueId * iodsLength;
@@ -108,10 +114,10 @@ export class World {
     const how = { ...way, queues, depth, maxIoBytes, userCopy };
     this.driver = new SimDriver(how, views, memory, this.random);
     this.timers = new SimTimers(memory, this.random);
-    this.sources = [this.driver, this.disk, this.timers];
+    this.sources = [this.driver, ...this.disks, this.timers];
     const open = new Map<number, SimFile>([
       [CHAR_FD, this.driver],
-      [DISK_FD, this.disk],
+      ...this.disks.map((disk, index) => [DISK_FD + index, disk] as const),
       [ZERO_FD, new SimZero(memory)],
     ]);
     const least = queues * depth * (options.sqesPerSlot ?? 0);
@@ -124,7 +130,7 @@ export class World {
         ...{ iodsAddress: iodsAt(queueId), iodsLength },
       })),
     );
-    const files = [CHAR_FD, DISK_FD, ZERO_FD];
+    const files = [CHAR_FD, ...this.disks.map((_, index) => DISK_FD + index), ZERO_FD];
     const shape = { ...way, userCopy, maxIoBytes, pollUs: 0, queues: shares, files };
     this.#assembly = assemble(shape, makeRing);
     const { ios, spare, commands, allocate } = this.#assembly;

@@ -1,7 +1,7 @@
 /** A table that is still on its way to the file, held there: who may be answered meanwhile. */
 
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { WRITE as WRITE_SQE } from "../../sim/disk.ts";
 import { Platter } from "../../sim/platter.ts";
 import { type Asked, KiB, POISON, SECTOR, World } from "../../sim/world.ts";
@@ -23,6 +23,20 @@ function filled(): Platter {
   const path = folder("image.qcow2");
   must(["qemu-img", "create", "-q", "-f", "qcow2", path, String(SIZE)]);
   must(["qemu-io", "-f", "qcow2", "-c", `write -P 7 0 ${CLUSTER}`, path]);
+  return platterOf(path);
+}
+
+/** An image with a data file, of which the last cluster is written, over a raw file of sevens. */
+function overlay(): Platter[] {
+  const [path, data, base] = [folder("over.qcow2"), folder("over.data"), folder("base.raw")];
+  writeFileSync(base, new Uint8Array(SIZE).fill(7));
+  const options = `data_file=${data},backing_file=${base},backing_fmt=raw`;
+  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, String(SIZE)]);
+  must(["qemu-io", "-f", "qcow2", "-c", `write -P 1 ${SIZE - CLUSTER} ${CLUSTER}`, path]);
+  return [path, data, base].map(platterOf);
+}
+
+function platterOf(path: string): Platter {
   const bytes = new Uint8Array(readFileSync(path));
   const platter = new Platter(bytes.length, bytes.length + SIZE);
   platter.write(0, bytes);
@@ -37,17 +51,20 @@ function firstL2Table(bytes: Uint8Array): number {
   return Number(entries.getBigUint64(headerOf(bytes).l1Offset) & OFFSET_MASK);
 }
 
-function serve(platter: Platter): World {
+/** `platters`: the files of a chain, in the order in which they are opened. */
+function serve(platters: Platter[]): World {
+  let opened = 0;
   const world = new World({
     seed: 1,
     sqesPerSlot: 16,
+    disks: platters.length,
     attach: (context) => {
-      const chain = openChain("image", false, () => new PlatterFile(platter));
+      const chain = openChain("image", false, () => new PlatterFile(platters[opened++]!));
       const engine = new Engine(chain, { readOnly: false, cacheSize: 256 * KiB }, context);
       return { queueIo: (io) => engine.queueIo(io), runIo: (io) => engine.runIo(io) };
     },
   });
-  world.disk.platter = platter;
+  for (const [index, platter] of platters.entries()) world.disks[index]!.platter = platter;
   return world;
 }
 
@@ -84,9 +101,9 @@ interface Held {
   tell(...acts: (() => void)[]): void;
 }
 
-function heldTable(): Held {
-  const platter = filled();
-  const world = serve(platter);
+function heldTable(platters = [filled()]): Held {
+  const platter = platters[0]!;
+  const world = serve(platters);
   const release = holdWrites(world, firstL2Table(all(platter)));
   return {
     platter,
@@ -116,6 +133,31 @@ testQemu("zeros that only memory shows are not answered before the file has them
       .subarray(0, 8 * SECTOR)
       .every((byte) => byte === 0),
   ).toBe(true);
+});
+
+testQemu("zeros in a data file are not answered before the file has the entry for them", () => {
+  const platters = overlay();
+  const { platter, ask, tell } = heldTable(platters);
+  const entry = firstL2Table(all(platter));
+  const isMapped = (): boolean =>
+    all(platter)
+      .subarray(entry, entry + 8)
+      .some((byte) => byte > 0);
+  const write = ask(OP_WRITE, 0, 8);
+  let zeroes: Asked | undefined;
+  tell(
+    () => void (zeroes = ask(OP_WRITE_ZEROES, 0, 8)),
+    () => {
+      // A server that is killed now leaves the backing file's sevens, and nobody was told of zeros.
+      expect(isMapped()).toBe(false);
+      expect([write.result, zeroes!.result]).toEqual([undefined, undefined]);
+    },
+  );
+  expect([write.result, zeroes!.result]).toEqual([0, 0]);
+  expect(isMapped()).toBe(true);
+  const data = platters[1]!.read(0, CLUSTER);
+  expect(data.subarray(0, 8 * SECTOR).every((byte) => byte === 0)).toBe(true);
+  expect(data.subarray(8 * SECTOR).every((byte) => byte === 7)).toBe(true);
 });
 
 testQemu("a write to a cluster that only memory knows is not answered before the file does", () => {
