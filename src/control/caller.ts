@@ -1,15 +1,16 @@
 /** Who runs us and what we are, as far as anything is decided by it. */
 
-import { lstatSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
 import { SysError } from "../../ffi/errno.ts";
 
 const ALL_IDS = /^\s*0\s+0\s+4294967295\s*$/;
 
 /** Root, and not only of a user namespace such as a container's. */
-export function isSystemRoot(): boolean {
+export function isSystemRoot(map = "/proc/self/uid_map"): boolean {
   if (process.geteuid?.() !== 0) return false;
-  return ALL_IDS.test(readFileSync("/proc/self/uid_map", "utf8"));
+  // A kernel without user namespaces has no such file.
+  return !existsSync(map) || ALL_IDS.test(readFileSync(map, "utf8"));
 }
 
 /** Our own path, for configuration that makes root run it: nobody but root may change it. */

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { trustedProgram } from "../../../src/control/caller.ts";
+import { isSystemRoot, trustedProgram } from "../../../src/control/caller.ts";
 import { tempFolder } from "../../temp.ts";
 
 const path = tempFolder();
@@ -39,4 +39,10 @@ test.each(["/usr/bin/u blk", '/usr/"', "/opt/$devnode", "/opt/%k", "/opt/a'b"])(
 
 test("neither is the runtime, which is not the program", () => {
   expect(() => trustedProgram()).toThrow("is the runtime");
+});
+
+test.skipIf(!isRoot)("root is root where there are no user namespaces (needs root)", () => {
+  expect(isSystemRoot(path("no-such-map"))).toBe(true);
+  writeFileSync(path("map"), "         0       1000          1\n");
+  expect(isSystemRoot(path("map"))).toBe(false);
 });
