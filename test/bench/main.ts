@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { cacheDir } from "../vm/cache.ts";
 import { hostShown, note, toTerminal } from "../vm/host.ts";
 import { measureAll } from "./measure.ts";
+import { measureNative } from "./native.ts";
 import type { Raw } from "./numbers.ts";
 import { parseOptions, type Options, USAGE } from "./options.ts";
 import { picture } from "./picture.ts";
@@ -21,6 +22,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (options.list) return list(options);
+  if (options.native) return native(options, words);
   const raw = options.from
     ? ((await Bun.file(options.from).json()) as Raw)
     : await measure(options, words);
@@ -40,9 +42,24 @@ function list({ quick, only }: Options): number {
 }
 
 async function measure(options: Options, words: string[]): Promise<Raw> {
-  const build = join(import.meta.dir, "../../build.ts");
-  if (options.build) await hostShown([process.execPath, build]); // what is here is measured
+  await build(options);
   return measureAll(options, words);
+}
+
+async function native(options: Options, words: string[]): Promise<number> {
+  await build(options);
+  const text = await measureNative(options, words);
+  const partial = options.only !== undefined;
+  const out = options.out ?? (partial ? join(cacheDir, "bench") : import.meta.dir);
+  await Bun.write(join(out, "NATIVE.md"), `${text}\n`);
+  console.log(text);
+  return 0;
+}
+
+/** What is here is measured. */
+async function build(options: Options): Promise<void> {
+  const script = join(import.meta.dir, "../../build.ts");
+  if (options.build) await hostShown([process.execPath, script]);
 }
 
 async function write(raw: Raw, options: Options): Promise<void> {

@@ -16,6 +16,8 @@ export const USAGE = `bun run bench [options]     measure ublk against what one 
 --from FILE       no measuring: the report of the raw numbers in FILE
 --out DIR         where RESULTS.md and results.svg go (default: test/bench, or with --quick or
                   --only a folder of the cache, because those are no results)
+--native          instead: the user CPU of null at the processor's own speed, in User-mode Linux,
+                  which is built first; some ten minutes; writes NATIVE.md
 --list            name everything that would be measured`;
 
 export interface Options {
@@ -29,6 +31,7 @@ export interface Options {
   out: string | undefined;
   build: boolean;
   list: boolean;
+  native: boolean;
 }
 
 const WORDS = {
@@ -42,6 +45,7 @@ const WORDS = {
   out: { type: "string" },
   "no-build": { type: "boolean", default: false },
   list: { type: "boolean", default: false },
+  native: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
 
@@ -59,6 +63,7 @@ export function parseOptions(args: string[]): Options | undefined {
     out: values.out,
     build: !values["no-build"],
     list: values.list,
+    native: values.native,
   };
 }
 

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { verdicts } from "./verdicts.ts";
 import { type Cell, digits, type Raw, spread } from "./numbers.ts";
+import { nativeReport } from "./native.ts";
 import { parseOptions } from "./options.ts";
 import { pace } from "./pace.ts";
 import { picture } from "./picture.ts";
@@ -68,4 +69,15 @@ test("more minutes make longer runs, more rounds shorter ones", () => {
   };
   expect(run("--minutes", "60")).toBeGreaterThan(run());
   expect(run("--rounds", "9")).toBeLessThan(run());
+});
+
+test("the native report compares user time with kublk's, all rounds together", () => {
+  const text = nativeReport({ kernel: "7.2" }, [
+    ...RAW.cells,
+    cell("ublk --mode copy", 0, { iops: 50_000, user: 30, requests: 10 }),
+    cell("ublk --mode copy", 1, { iops: 70_000, user: 50, requests: 10 }),
+  ]);
+  expect(text).toMatch(/`ublk --mode copy` +\| 4\.00 \(3\.00–5\.00\) +\| 2\.00 +\|/);
+  expect(text).toMatch(/`kublk -q 1` +\| 2\.00 \(2\.00–2\.00\) +\| 1\.00 +\|/);
+  expect(text).toMatch(/`kublk -q 1 -b` +\| failed/);
 });

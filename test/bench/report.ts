@@ -28,7 +28,8 @@ export function report(raw: Raw, picture: string): string {
     table(["", ""], Object.entries(raw.about)),
     ...(sections.length > 0 ? [`![The same as a picture](${picture})`] : []),
     "## Goals",
-    "Requests in thousands a second, CPU time in microseconds for one request.",
+    "Requests in thousands a second, CPU time in microseconds for one request. What user CPU is where\n" +
+      "nothing is emulated: [NATIVE.md](NATIVE.md).",
     goalsTable(verdicts(raw)),
     ...sections.flatMap((section) => sectionParts(raw, section)),
     ...idleParts(raw.idle),
@@ -95,7 +96,7 @@ export function perSecond(workload: string): number {
   return bs === "4k" ? 1 / 1000 : KIB_OF[bs] / 1024;
 }
 
-const around = ({ median, min, max, count }: Spread, factor: number) =>
+export const around = ({ median, min, max, count }: Spread, factor: number) =>
   count === 1
     ? digits(median * factor)
     : `${digits(median * factor)} (${digits(min * factor)}–${digits(max * factor)})`;
@@ -137,7 +138,7 @@ function failures({ cells, idle }: Raw): string[] {
 }
 
 /** Columns aligned as the formatter does it. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const clean = [head, ...rows].map((row) => row.map((one) => one.replaceAll("|", "\\|")));
   const widths = head.map((_, at) => Math.max(3, ...clean.map((row) => (row[at] ?? "").length)));
   const line = (row: readonly string[]) =>

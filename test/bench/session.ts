@@ -47,12 +47,16 @@ export interface Turn {
   broken: boolean;
 }
 
+/** Microseconds of user time so far, by process: a better clock than the guest's own. */
+export type UserClock = () => Promise<Map<number, number>>;
+
 export async function takeTurn(
   vm: Vm,
   section: Section,
   contestant: Contestant,
   round: number,
   seconds: Seconds,
+  clock?: UserClock,
 ): Promise<Turn> {
   const name = nameOf(contestant);
   const workloads = WORKLOADS.filter(({ id }) => contestant.workloads?.includes(id));
@@ -65,7 +69,9 @@ export async function takeTurn(
     const warm = contestant.family === "ublk" ? seconds.warm : SHORT_WARM_SECONDS;
     await warmUp(vm, running, warm, section);
     const times = { ...seconds, ramp: section.ramp ?? seconds.ramp };
-    for (const workload of workloads) cell(workload.id, await run(vm, running, workload, times));
+    for (const workload of workloads) {
+      cell(workload.id, await run(vm, running, workload, times, clock));
+    }
     const rss = await resident(vm, running);
     await running.stop();
     if (rss === undefined) return { cells, broken: false };
@@ -125,15 +131,26 @@ async function run(
   running: Running,
   workload: Workload,
   seconds: Seconds,
+  clock: UserClock | undefined,
 ): Promise<Partial<Cell>> {
   const ramp = seconds.ramp * (workload.depth === 1 ? RAMPS_AT_DEPTH_1 : 1);
   const times = `--time_based --ramp_time=${ms(ramp)} --runtime=${ms(seconds.run)}`;
   const [command, probe] = [fio(running, workload, times), probing(running)];
+  const from = await clock?.();
   const text = await vm.sh`${raw(probe)} ${raw(command)}; echo; ${raw(probe)}`;
+  const user = from && (await spent(clock, from));
   const [before = "", rest = ""] = cut(text, text.indexOf("{"));
   const [json = "", after = ""] = cut(rest, rest.lastIndexOf("}") + 1);
   const iops = requestsASecond(json);
-  return running.pid === undefined ? { iops } : { iops, ...used(before, after) };
+  if (running.pid === undefined) return { iops };
+  const facts = used(before, after);
+  return { iops, ...facts, ...(facts.requests && user !== undefined && { user }) };
+}
+
+/** Of the processes that were there before, which are the daemon and a shell that waits. */
+async function spent(clock: UserClock | undefined, from: Map<number, number>): Promise<number> {
+  const now = await clock?.();
+  return [...from].reduce((sum, [pid, time]) => sum + (now?.get(pid) ?? time) - time, 0);
 }
 
 const ms = (seconds: number) => `${Math.round(seconds * 1000)}ms`;
