@@ -17,6 +17,10 @@ export const { symbols: c } = openFirst(LIBRARIES, {
     args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64],
     returns: FFIType.i32,
   },
+  posix_fadvise: {
+    args: [FFIType.i32, FFIType.i64, FFIType.i64, FFIType.i32],
+    returns: FFIType.i32,
+  },
   mmap: {
     args: [FFIType.u64, FFIType.u64, FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i64],
     returns: FFIType.i64_fast,

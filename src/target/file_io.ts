@@ -2,7 +2,7 @@
 
 import { fdatasyncSync, fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
-import { fallocate } from "../../ffi/libc.ts";
+import { dropCached, fallocate } from "../../ffi/libc.ts";
 import { deviceSize } from "./backing_limits.ts";
 
 export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
@@ -23,6 +23,8 @@ export interface SyncFile {
   punch(offset: number, length: number): void;
   /** Cuts off what stands behind `length`. */
   truncate(length: number): void;
+  /** Takes what is clean out of the page cache. */
+  dropCached(): void;
 }
 
 const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
@@ -81,6 +83,10 @@ export class DescriptorFile implements SyncFile {
 
   truncate(length: number): void {
     this.#try("ftruncate", () => ftruncateSync(this.fd, length));
+  }
+
+  dropCached(): void {
+    dropCached(this.fd);
   }
 
   #try<T>(op: string, action: () => T): T {

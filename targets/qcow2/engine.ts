@@ -62,7 +62,7 @@ export class Engine implements Handlers {
     this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
-    if (options.directFile !== undefined) mapping.directFile = options.directFile;
+    if (options.directFile !== undefined) this.#goDirect(chain, mapping, options.directFile);
     this.#fast = new FastPath(
       options.cipher !== undefined,
       mapping,
@@ -74,6 +74,20 @@ export class Engine implements Handlers {
       const parts = { context, cache: this.#cache, fast: this.#fast, reader: this.#reader };
       this.#writer = new Writer(chain, this.#top, { ...parts, ends: this.#ends });
     }
+  }
+
+  /**
+   * As long as a file has any page in the page cache, the kernel looks at each direct write whether
+   * it has to throw some out: a fifth of what a rewrite costs. What we have read of the tables is in
+   * our own cache, so it need not stay in the kernel's; nor what was there before us, such as all of
+   * an image that has just been downloaded.
+   */
+  #goDirect(chain: ChainImage, mapping: Mapping, directFile: number): void {
+    mapping.directFile = directFile;
+    const file = chain.dataFile ?? chain.file;
+    file.sync(); // only what is clean can be dropped, and much of it had better be now
+    file.dropCached();
+    if (chain.dataFile === undefined) this.#cache.onPages = () => file.dropCached();
   }
 
   #layer(image: ChainImage): Layer {

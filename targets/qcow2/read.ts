@@ -93,8 +93,7 @@ export class Reader {
       } else if (kind === ZERO) {
         pieces += this.#zero(io, memory, at + done, there.length);
       } else {
-        const file = mapping?.dataFile ?? there.layer!.file;
-        pieces += this.#readHost(io, file, there.host, there.length, memory, at + done);
+        pieces += this.#readHost(io, there.layer!, there.host, there.length, memory, at + done);
       }
       done += there.length;
     }
@@ -136,16 +135,17 @@ export class Reader {
   /** Answers how many pieces it queued: at most two. */
   #readHost(
     io: Io,
-    file: number,
+    { mapping, file: own }: Layer,
     host: number,
     length: number,
     memory: number,
     at: number,
   ): number {
+    const file = mapping?.dataFile ?? own;
     const there = Math.max(0, Math.min(length, this.#ends[file]! - host));
     let pieces = 0;
     if (there > 0) {
-      if (memory === 0) io.readFile(file, host, at, there);
+      if (memory === 0) io.readFile(mapping?.fileFor(host, at, there) ?? file, host, at, there);
       else io.readMeta(file, host, memory + at, there);
       pieces++;
     }

@@ -40,6 +40,8 @@ export class TableCache {
   readonly pins: Int32Array;
   /** Woken when something about a slot has changed: loaded, written, let go. */
   readonly changed: WaitList;
+  /** Told when pages of the image have come into the page cache and are of no more use there. */
+  onPages: (() => void) | undefined;
   readonly #keys: Float64Array;
   readonly #next: Int32Array;
   readonly #buckets: Int32Array;

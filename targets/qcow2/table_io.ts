@@ -34,6 +34,7 @@ export function* loadSlice(
     cache.state[slot]! &= ~LOADING;
     if (failure < 0) cache.forget(slot);
     else inspect?.(slot);
+    cache.onPages?.();
     cache.changed.wakeAll();
     if (failure < 0) return failure;
   }

@@ -108,6 +108,7 @@ export class Writer {
     if (this.#store.fenced) return -EIO;
     const failure = yield* this.#store.barrier(io);
     if (failure < 0) return failure;
+    this.#store.cache.onPages?.();
     yield* this.#releases.reclaim(io, this.#allocator);
     return 0;
   }

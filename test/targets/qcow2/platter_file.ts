@@ -31,4 +31,7 @@ export class PlatterFile implements SyncFile {
   truncate(length: number): void {
     this.#platter.truncate(length);
   }
+  dropCached(): void {
+    // there is no page cache
+  }
 }

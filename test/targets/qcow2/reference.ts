@@ -34,6 +34,9 @@ export class BytesFile implements SyncFile {
   truncate(length: number): void {
     this.bytes = this.bytes.subarray(0, length);
   }
+  dropCached(): void {
+    // there is no page cache
+  }
 }
 
 export function headerOf(bytes: Uint8Array): Header {
