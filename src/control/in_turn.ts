@@ -11,8 +11,9 @@ const TURN_MS = 10_000;
 /**
  * START_DEV does not mind that STOP_DEV or DEL_DEV has just aborted every FETCH: the first request
  * then meets a tag without a command, which is a NULL pointer to Linux 7.2 and a hang to 6.12 (both
- * seen). So neither runs while the other does. The lock goes with the device, is nobody's property,
- * and is waited for with a bound: a server that cannot start must not keep its device from ending.
+ * seen). So neither runs while the other does. The lock goes with the device, whoever made it, and
+ * is waited for with a bound: neither a server that cannot start nor a stranger, who may take it as
+ * well, must keep a device from ending. After that there is only what each looks at beforehand.
  */
 export async function inTurn<T>(
   id: number,
@@ -31,7 +32,7 @@ export async function inTurn<T>(
   }
 }
 
-/** -1: the device has gone, or there is no sysfs. */
+/** -1: the device has gone, or there is no sysfs that we may see. */
 function folderOf(id: number, sysfs: string): number {
   try {
     return libc.open(`${sysfs}/ublkc${id}`, libc.O_RDONLY);

@@ -128,9 +128,12 @@ export class Server {
   async goLive(begin: () => Promise<void>): Promise<void> {
     // A thread that ends now would leave the command waiting for its queue.
     const death = Promise.race(this.threads.map((thread) => thread.ended)).then(refuseStopped);
+    let over = false;
+    death.catch(() => (over = true)); // it may come while we wait for our turn, or after a failure
     await inTurn(this.id, async () => {
       if (this.#stopped) refuseStopped();
       if (this.deleted) throw wasDeleted(this.id);
+      if (over) await death; // somebody stopped us, and has yet to delete
       await this.#unlessDeleted(Promise.race([begin(), death]));
     });
     await this.#unlessDeleted(Promise.race([blockDeviceUsable(this.id), death]));

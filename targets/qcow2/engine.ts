@@ -77,10 +77,10 @@ export class Engine implements Handlers {
   }
 
   /**
-   * As long as a file has any page in the page cache, the kernel looks at each direct write whether
-   * it has to throw some out: a fifth of what a rewrite costs. What we have read of the tables is in
-   * our own cache, so it need not stay in the kernel's; nor what was there before us, such as all of
-   * an image that has just been downloaded.
+   * As long as a file has any page in the page cache, the kernel looks at each direct write
+   * whether it has to throw some out: a fifth of what a rewrite costs. What we have read of the
+   * tables is in our own cache, so it need not stay in the kernel's; nor what was there before us,
+   * such as all of an image that has just been downloaded.
    */
   #goDirect(chain: ChainImage, mapping: Mapping, directFile: number): void {
     mapping.directFile = directFile;

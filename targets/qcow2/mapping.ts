@@ -2,8 +2,9 @@
 /**
  * Guest offset → host offset, for one image of a chain.
  *
- * Sizes are powers of two. So what would be a division is a multiplication here, and a remainder a
- * mask of bits: the remainder of a Number that is not a small integer is a call into the runtime.
+ * Sizes are powers of two. So on the way to a cluster that is there, what would be a division is a
+ * multiplication, and a remainder a mask of bits: the remainder of a Number that is not a small
+ * integer is a call into the runtime.
  */
 
 import { PAGE_SIZE } from "../../src/target/memory.ts";

@@ -49,12 +49,13 @@ async function measure(options: Options, words: string[]): Promise<Raw> {
 async function native(options: Options, words: string[]): Promise<number> {
   await build(options);
   const text = await measureNative(options, words);
-  const partial = options.only !== undefined;
-  const out = options.out ?? (partial ? join(cacheDir, "bench") : import.meta.dir);
+  const out = options.out ?? (isPartial(options) ? join(cacheDir, "bench") : import.meta.dir);
   await Bun.write(join(out, "NATIVE.md"), `${text}\n`);
   console.log(text);
   return 0;
 }
+
+const isPartial = ({ quick, only }: Options): boolean => quick || only !== undefined;
 
 /** What is here is measured. */
 async function build(options: Options): Promise<void> {
@@ -66,8 +67,7 @@ async function write(raw: Raw, options: Options): Promise<void> {
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
   const kept = join(cacheDir, "bench", stamp);
   await mkdir(kept, { recursive: true });
-  const partial = options.quick || options.only !== undefined;
-  const out = options.out ?? (partial ? kept : import.meta.dir);
+  const out = options.out ?? (isPartial(options) ? kept : import.meta.dir);
   const text = report(raw, PICTURE);
   await Bun.write(join(out, "RESULTS.md"), `${text}\n`);
   await Bun.write(join(out, PICTURE), picture(raw));

@@ -7,7 +7,7 @@ export const USAGE = `bun run bench [options]     measure ublk against what one 
 
 --rounds N        rounds, each with every contestant in turn (default 5)
 --minutes N       for everything: decides how long one measurement is, and ends the rounds early
-                  when the machine is slower than expected (default 45)
+                  when the machine is slower than expected (default 60)
 --quick           for development: a few contestants, one round, short runs
 --only PATTERN    only what matches: a regular expression, tried on SECTION/CONTESTANT/WORKLOAD
 --seconds N       length of one measurement, instead of what --minutes allows
@@ -36,7 +36,7 @@ export interface Options {
 
 const WORDS = {
   rounds: { type: "string" },
-  minutes: { type: "string", default: "45" },
+  minutes: { type: "string", default: "60" },
   quick: { type: "boolean", default: false },
   only: { type: "string" },
   seconds: { type: "string" },
@@ -52,6 +52,9 @@ const WORDS = {
 export function parseOptions(args: string[]): Options | undefined {
   const { values } = words(args);
   if (values.help) return undefined;
+  if (values.native && values.from !== undefined) {
+    throw new LabError(`--native and --from exclude each other\n${USAGE}`);
+  }
   return {
     rounds: number("rounds", values.rounds ?? (values.quick ? "1" : "5"), 1),
     minutes: number("minutes", values.minutes, 1),

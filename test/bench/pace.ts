@@ -2,7 +2,7 @@
 
 import type { Options } from "./options.ts";
 import type { Contestant, Section } from "./table.ts";
-import { RAMPS_AT_DEPTH_1, type Seconds, SHORT_WARM_SECONDS } from "./session.ts";
+import { RAMPS_AT_DEPTH_1, type Seconds, SHORT_WARM_SECONDS, warmedBy } from "./session.ts";
 
 /** Seconds of wall time on an emulated machine, by experience. */
 const COST = {
@@ -65,14 +65,19 @@ export function wholeSeconds(
 }
 
 export function roundSeconds(sections: Section[], seconds: Seconds): number {
-  const turns = sections.flatMap(({ contestants, ramp = seconds.ramp }) =>
-    contestants.map((one) => turnSeconds(one, { ...seconds, ramp })),
+  const turns = sections.flatMap(({ contestants, image, ramp = seconds.ramp }) =>
+    contestants.map((one) => turnSeconds(one, warmedBy(image).length, { ...seconds, ramp })),
   );
   return turns.reduce((sum, one) => sum + one, 0);
 }
 
-function turnSeconds({ family, workloads }: Contestant, { warm, ramp, run }: Seconds): number {
-  const warming = COST.fio + (family === "ublk" ? warm * WARM_EXPECTED : SHORT_WARM_SECONDS);
+function turnSeconds(
+  { family, workloads }: Contestant,
+  warmUps: number,
+  { warm, ramp, run }: Seconds,
+): number {
+  const each = COST.fio + (family === "ublk" ? warm * WARM_EXPECTED : SHORT_WARM_SECONDS);
+  const warming = warmUps * each;
   const ids = workloads ?? [];
   const ramps = ids.length + ids.filter(isDepth1).length * (RAMPS_AT_DEPTH_1 - 1);
   return COST.turn[family] + warming + ramps * ramp + ids.length * (COST.fio + run);

@@ -67,7 +67,7 @@ test("more minutes make longer runs, more rounds shorter ones", () => {
     const options = parseOptions(words);
     return options ? pace(chosen(false, undefined), 200, options).run : 0;
   };
-  expect(run("--minutes", "60")).toBeGreaterThan(run());
+  expect(run("--minutes", "90")).toBeGreaterThan(run());
   expect(run("--rounds", "9")).toBeLessThan(run());
 });
 

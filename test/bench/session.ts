@@ -111,7 +111,7 @@ async function warmUp(
  * cluster and one across several; a file is one piece, however long. Whoever is measured against
  * an image is warmed up as the image is.
  */
-function warmedBy(image: Image | undefined): readonly Workload[] {
+export function warmedBy(image: Image | undefined): readonly Workload[] {
   if (image?.fresh) return [ALLOCATING];
   const ids = image === undefined ? ["rr32", "rw32"] : ["rr32", "rw32", "sr32", "sw32"];
   return WORKLOADS.filter(({ id }) => ids.includes(id));

@@ -82,6 +82,7 @@ export interface Section {
 const POLLING: Contestant = { family: "ublk", options: "--poll-us 500", workloads: ["rr1"] };
 /** Modes that are compared where they matter. */
 const DEEP = ["rr32", "rr128"];
+const DEEP_AND_WRITES = [...DEEP, "rw32", "sr32"];
 
 const NULL: Section = {
   id: "null",
@@ -93,8 +94,8 @@ const NULL: Section = {
     { family: "ublk", options: "--mode copy", quick: true },
     { family: "ublk", options: "--mode copy -b", quick: true },
     { family: "kublk", options: "-q 1 -b", quick: true },
-    { family: "ublk", options: "-z", workloads: DEEP, quick: true },
-    { family: "kublk", options: "-q 1 --auto_zc", workloads: DEEP, quick: true },
+    { family: "ublk", options: "-z", workloads: DEEP_AND_WRITES, quick: true },
+    { family: "kublk", options: "-q 1 --auto_zc", workloads: DEEP_AND_WRITES, quick: true },
     { family: "kublk", options: "-q 1 -b --auto_zc", workloads: DEEP },
     { family: "ublk", options: "--mode zero-copy", workloads: DEEP },
     { family: "kublk", options: "-q 1 -z", workloads: DEEP },

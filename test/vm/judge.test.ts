@@ -23,7 +23,7 @@ function spoil(disk: string, offset: number, bytes: string): void {
 
 test("what was written as it was acknowledged is right", () => {
   const { disk, log } = filled();
-  expect(verify(disk, log)).toMatchObject({ wrong: [], errors: {}, acknowledged: 2048 });
+  expect(verify(disk, log)).toMatchObject({ wrong: [], errors: {}, since: 2048 });
   // Begun and never ended: it may be there, or not.
   appendFileSync(log, "i 0 2\n");
   expect(verify(disk, log).wrong).toEqual([]);

@@ -17,12 +17,13 @@ const BLOCK = 4096;
 const BLOCKS = 4096;
 /** Half of the writes go to so few, which therefore see many generations. */
 const HOT = 64;
-const IN_FLIGHT = 4;
+export const IN_FLIGHT = 4;
 const FILLED = 16;
 /** A disk that is gone answers at once. */
 const AFTER_ERROR_MS = 50;
 
 export interface Verdict {
+  /** Writes; what the image held before is not counted. */
   acknowledged: number;
   /** How many writes failed, by the error's name. */
   errors: Record<string, number>;
@@ -153,7 +154,7 @@ export function verify(disk: string, log: string): Verdict {
     if (ms > 0) last = ms;
     if (kind === "a") {
       known.acknowledged = generation;
-      verdict.acknowledged++;
+      if (ms > 0) verdict.acknowledged++;
       verdict.since++;
       continue;
     }

@@ -6,7 +6,7 @@
 import { expect } from "bun:test";
 import { join } from "node:path";
 import { expectClean, survey } from "./checks.ts";
-import type { Verdict } from "./judge.ts";
+import { IN_FLIGHT, type Verdict } from "./judge.ts";
 import { raw, story, type Vm } from "./story.ts";
 import type { Started } from "./vm.ts";
 
@@ -15,7 +15,6 @@ const ROUNDS = Number(process.env["UBLK_ROUNDS"] ?? 0);
 /** Devices that are told about at the same time. */
 const SIDE_BY_SIDE = 3;
 const FIRST_ID = 10;
-const IN_FLIGHT = 4; // of judge.ts
 /** What takes longer hangs. Beside other guests, a command is given all of the lab's patience. */
 const HANGS_MS = ROUNDS > 0 ? 30_000 : undefined;
 
@@ -35,8 +34,9 @@ function whole(features: string): Combination[] {
   const kinds = KINDS.filter((one) => one !== "-r -e" || features.includes("RECOVERY_FAIL_IO"));
   const needs = { "--mode copy": "", "-z": "AUTO_ZC", "-b": "BATCH_IO" };
   const ways = WAYS.filter((one) => features.includes(needs[one]));
-  // On 6.12 a recovery that is killed may leave a device that can only be deleted (README).
-  const deaths = DEATHS.filter((one) => one !== "in recovery" || features.includes("QUIESCE"));
+  // On 6.12 a recovery that is killed may leave a device that can only be deleted (README). And
+  // START_DEV reads partitions there, in the server, which cannot be killed when nobody answers.
+  const deaths = features.includes("QUIESCE") ? DEATHS : DEATHS.slice(0, 1);
   return kinds.flatMap((kind) =>
     TARGETS.flatMap((target) =>
       ways.flatMap((way) => deaths.map((death) => ({ kind, target, way, death }))),
@@ -223,7 +223,8 @@ class Trial {
     const delay = ((this.#turn * 7 + step * 3) % 12) / (when === "born" ? 10 : 25);
     const result = await this.#vm.run`${raw(KILLED)}
       killed ${delay} ${when} ${this.#id} ${words}`;
-    expect(result.stdout.trim().split("\n").length, result.stdout).toBeLessThanOrEqual(6);
+    const lines = result.stdout.split("\n").filter((line) => !/^$|: waiting /.test(line));
+    expect(lines.length, result.stdout).toBeLessThanOrEqual(6);
     expect([0, 1], result.stdout + result.stderr).toContain(result.status);
     this.#moments.push(`${when} + ${delay} s: ${result.status === 0 ? "live" : "not yet live"}`);
   }
