@@ -62,7 +62,8 @@ export class Engine implements Handlers {
     this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
-    if (options.directFile !== undefined) this.#goDirect(chain, mapping, options.directFile);
+    if (options.directFile !== undefined) mapping.directFile = options.directFile;
+    if (options.directFile !== undefined && !options.readOnly) this.#keepUncached(chain);
     this.#fast = new FastPath(
       options.cipher !== undefined,
       mapping,
@@ -82,8 +83,7 @@ export class Engine implements Handlers {
    * tables is in our own cache, so it need not stay in the kernel's; nor what was there before us,
    * such as all of an image that has just been downloaded.
    */
-  #goDirect(chain: ChainImage, mapping: Mapping, directFile: number): void {
-    mapping.directFile = directFile;
+  #keepUncached(chain: ChainImage): void {
     const file = chain.dataFile ?? chain.file;
     file.sync(); // only what is clean can be dropped, and much of it had better be now
     file.dropCached();

@@ -15,6 +15,7 @@ const TMPFS_MAGIC = 0x01021994;
 const hasDisk = statfsSync(folder(".")).type !== TMPFS_MAGIC;
 const PAGE = 4096;
 const MiB = 1 << 20;
+let made = 0;
 
 const { symbols } = dlopen("libc.so.6", {
   mincore: { args: [FFIType.u64, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
@@ -70,9 +71,12 @@ test.skipIf(!hasQemu || !hasDisk)("with direct IO no table stays in the page cac
   must(["qemu-io", "-f", "qcow2", "-r", "-c", "read -P 9 900M 4K", path]);
 });
 
-test.skipIf(!hasQemu || !hasDisk)("without direct IO the page cache is left alone", () => {
-  const path = image("buffered.qcow2");
-  const rig = new Rig(path);
+test.skipIf(!hasQemu || !hasDisk).each([
+  ["without direct IO", {}],
+  ["where nothing is written", { direct: true, readOnly: true }],
+])("%s the page cache is left alone", (_, how) => {
+  const path = image(`cached${made++}.qcow2`);
+  const rig = new Rig(path, how);
   rig.run([request(OP_READ, 0)]);
   rig.run([request(OP_FLUSH, 0)]);
   expect(cachedPages(path)).toBeGreaterThan(0);
