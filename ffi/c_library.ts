@@ -3,9 +3,20 @@
 import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
 import { SysError } from "./errno.ts";
 
-const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+/**
+ * Names that every Linux process has mapped already, so that no file is looked for: glibc's, which
+ * the runtime is linked with; and musl takes whatever begins with "libc." or "libdl." for itself.
+ * Of a name that is not mapped, Bun's `dlopen` would go on to look in the current directory, where
+ * anybody may have put one. So there is no second name to try.
+ */
+type Mapped = "libc.so.6" | "libdl.so.2";
 
-export const { symbols: c } = openFirst(LIBRARIES, {
+/** bun:ffi compiles what goes between; "memory" is address space: 2.3 GB of it are too few. */
+const NO_JIT =
+  "code cannot be made at run time here: " +
+  "ulimit -v (2.4 GB at least), MemoryDenyWriteExecute=, or BUN_JSC_useJIT";
+
+export const { symbols: c } = openMapped("libc.so.6", {
   __errno_location: { args: [], returns: FFIType.ptr },
   open: { args: [FFIType.cstring, FFIType.i32, FFIType.u32], returns: FFIType.i32 },
   close: { args: [FFIType.i32], returns: FFIType.i32 },
@@ -70,20 +81,16 @@ export const { symbols: c } = openFirst(LIBRARIES, {
 
 type Symbols = Parameters<typeof dlopen>[1];
 
-/** The first of several libraries that is there; the last one's error when none is. */
-function openFirst<const S extends Symbols>(
-  names: readonly string[],
+function openMapped<const S extends Symbols>(
+  name: Mapped,
   symbols: S,
 ): ReturnType<typeof dlopen<S>> {
-  let failure: unknown;
-  for (const name of names) {
-    try {
-      return dlopen(name, symbols);
-    } catch (error) {
-      failure = error;
-    }
+  try {
+    return dlopen(name, symbols);
+  } catch (error) {
+    const facts = { op: "load", errno: 0, subject: name, reason: (error as Error).message };
+    throw new SysError(facts.reason.includes("JIT") ? { ...facts, hint: NO_JIT } : facts);
   }
-  throw failure;
 }
 
 // The address is the thread's own and never changes; every thread loads this module anew.
@@ -97,14 +104,13 @@ export function check(result: number | bigint, op: string, subject?: string): nu
 }
 
 const RTLD_NOW = 2;
-const { symbols: loader } = openFirst(["libdl.so.2", ...LIBRARIES], {
+const { symbols: loader } = openMapped("libdl.so.2", {
   dlopen: { args: [FFIType.cstring, FFIType.i32], returns: FFIType.ptr },
 });
 
 /**
- * Loads a library from where the system keeps them; false when it is not there. Bun's own `dlopen`
- * would go on to look in the current directory, where anybody may have put one. Names of the C
- * library are safe from that: it is mapped already.
+ * Loads a library from where the system keeps them; false when it is not there. From then on it is
+ * mapped, and Bun's own `dlopen` finds it by its name.
  */
 export function loadLibrary(name: string): boolean {
   return loader.dlopen(name, RTLD_NOW) !== null;

@@ -1,17 +1,19 @@
-/** PROCESS entry: argv → verb; the only place that prints an error and exits. */
+/**
+ * PROCESS entry: argv → verb; the only place that prints an error and exits.
+ *
+ * Nothing that it imports here loads a library: where that fails, this has to be there to say so.
+ */
 
 import { runCommand } from "citty";
-import { liburingVersion } from "../ffi/liburing.ts";
 import { version } from "../package.json" with { type: "json" };
 import { targets } from "../targets/index.ts";
-import { DAEMON_VERB, END_VERB, SUPERVISE_VERB, tie, TIED_VERB } from "./control/launch.ts";
 import type { DaemonPlan } from "./control/daemon.ts";
 import { print } from "./cli/print.ts";
 import { verbTable } from "./cli/verbs.ts";
+import { DAEMON_VERB, END_VERB, SUPERVISE_VERB, TIED_VERB } from "./control/hidden_verbs.ts";
 import type { Log } from "./control/log.ts";
 import type { Host } from "./control/server.ts";
 import { startThread } from "./control/threads.ts";
-import { tellSize } from "./queue/message.ts";
 import { reportOf } from "./control/report.ts";
 
 /** Only a module beside the Worker's entry can name it, and only like this in an executable. */
@@ -33,10 +35,10 @@ async function main(argv: string[]): Promise<void> {
   if (verb === END_VERB) return (await import("./cli/end.ts")).runEnd(rest);
   if (verb === TIED_VERB) {
     const [parent, ...words] = rest;
-    tie(Number(parent));
+    (await import("./control/launch.ts")).tie(Number(parent));
     return main(["add", ...words, "--foreground", "--json"]);
   }
-  if (verb === "--version" || verb === "-V") return print(`${versionLine()}\n`);
+  if (verb === "--version" || verb === "-V") return print(`${await versionLine()}\n`);
   const help = await import("./cli/help.ts");
   if (verb === "") {
     process.stderr.write(`${help.FIRST_STEPS}\n`);
@@ -49,11 +51,13 @@ async function main(argv: string[]): Promise<void> {
   await runCommand(help.rootCommand(verbs, rest, version), { rawArgs: argv });
 }
 
-function versionLine(): string {
+async function versionLine(): Promise<string> {
+  const { liburingVersion } = await import("../ffi/liburing.ts");
   return `ublk ${version} (Bun ${Bun.version}, liburing ${liburingVersion()})`;
 }
 
 async function runDaemonVerb(argv: string[]): Promise<void> {
+  const { tellSize } = await import("./queue/message.ts");
   const hostFor = async (plan: DaemonPlan, log: Log): Promise<Host> => ({
     target: await targets[plan.target]!(),
     log,

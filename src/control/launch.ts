@@ -11,17 +11,10 @@ import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { isSystemRoot } from "./caller.ts";
 import type { DaemonPlan } from "./daemon.ts";
+import { DAEMON_VERB, END_VERB, SUPERVISE_VERB, TIED_VERB } from "./hidden_verbs.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE, withMountsKept } from "./isolate.ts";
 import { keepSecret, packSecret } from "./secret.ts";
 
-/** The hidden verb behind which the daemon lives. */
-export const DAEMON_VERB = "daemon";
-/** The hidden verb that starts a server, watches it, and starts the next one. */
-export const SUPERVISE_VERB = "supervise";
-/** The hidden verb that ends a device on behalf of its own daemon. */
-export const END_VERB = "end";
-/** The hidden verb of a foreground server that lives no longer than whoever started it. */
-export const TIED_VERB = "tied";
 /** The daemon says how it goes here, a line of JSON each. */
 const ANSWER_FD = 3;
 const STDERR_FD = 2;

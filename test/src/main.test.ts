@@ -87,6 +87,12 @@ test("a command that is not there is 127, and no device is made for it", () => {
   expect([code, err]).toEqual([127, "ublk run: no-such-command: command not found\n"]);
 });
 
+test.each(["--version", "list", "check a.img"])("'%s' without a C library says so", (line) => {
+  const { code, out, err } = ublk(line, { BUN_JSC_useJIT: "0" });
+  expect([code, out]).toEqual([1, ""]);
+  expect(err).toMatch(/^ublk[^:]*: load libc\.so\.6: bun:ffi requires the JIT\n[^\n]+\n$/);
+});
+
 test("a device that nobody counts is named, with a way on", () => {
   const { code, err } = ublk("stat -n 1048575");
   expect(code).toBe(1);
