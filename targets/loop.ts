@@ -35,9 +35,9 @@ export default defineTarget<LoopConfig>({
     "buffered-io": { type: "boolean", description: "go through the page cache" },
   },
   configure(values) {
-    if (!values["file"]) throw new UsageError("-t loop needs -f FILE");
+    if (values["file"] === undefined) throw new UsageError("-t loop needs -f FILE");
     return {
-      backing_file: absolutePath(String(values["file"])),
+      backing_file: absolutePath("-f", String(values["file"])),
       offset: parseSectors("--offset", String(values["offset"] ?? "0")),
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,

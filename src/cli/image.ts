@@ -10,12 +10,16 @@ export interface ImageArgument {
   values: OptionValues;
 }
 
-/** `FILE` may stand anywhere among the options. */
+/** `FILE` may stand anywhere among the options, and behind "--" begin with a hyphen. */
 export function imageArgument(verb: string, argv: string[], table: OptionTable): ImageArgument {
   const words: string[] = [];
   const options: string[] = [];
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at]!;
+    if (word === "--") {
+      words.push(...argv.slice(at + 1));
+      break;
+    }
     if (!word.startsWith("-") || word === "-") {
       words.push(word);
       continue;
@@ -26,10 +30,11 @@ export function imageArgument(verb: string, argv: string[], table: OptionTable):
     );
     if (takes && at + 1 < argv.length) options.push(argv[++at]!);
   }
+  const values = parseOptions(options, table);
   const [path, ...more] = words;
   if (path === undefined) throw new UsageError(`which image? ublk ${verb} FILE`);
   if (more.length > 0) throw new UsageError(`unexpected word '${more[0]}': one image at a time`);
-  return { path: absolutePath(path), values: parseOptions(options, table) };
+  return { path: absolutePath("FILE", path), values };
 }
 
 /** Of the one target whose images have a format. */

@@ -1,7 +1,7 @@
 /** Counters in Prometheus' text format, for node_exporter's textfile collector and its kin. */
 
-import { resolve } from "node:path";
 import { writeOutput } from "../control/output.ts";
+import { absolutePath } from "../target/parse.ts";
 import { print } from "./print.ts";
 import type { Counted } from "./stat.ts";
 
@@ -10,7 +10,7 @@ const US = 1e-6;
 export function writeMetrics(devices: readonly Counted[], file: string): void {
   const text = metricsText(devices);
   if (file === "-") return print(text);
-  writeOutput(resolve(file), text);
+  writeOutput(absolutePath("--metrics", file), text);
 }
 
 type Sample = [labels: string, value: number, suffix?: string];

@@ -1,6 +1,7 @@
 /** Numbers as people type them, and the error for what cannot be meant. */
 
 import { isAbsolute, resolve } from "node:path";
+import { trySys } from "../../ffi/errno.ts";
 
 /** The user said something that cannot be meant: exit code 2. */
 export class UsageError extends Error {
@@ -63,11 +64,18 @@ export function parseCpuSet(option: string, text: string): number[] {
 
 /**
  * From the root on; what the server is told, which has another directory. Where there is a ".." it
- * stays: behind a symlink it is not what the text says.
+ * stays: behind a symlink it is not what the text says. `option`: where the path was given.
  */
-export function absolutePath(path: string): string {
-  if (!path.split("/").includes("..")) return resolve(path);
-  return isAbsolute(path) ? path : `${process.cwd()}/${path}`;
+export function absolutePath(option: string, path: string): string {
+  if (path === "") throw new UsageError(`${option} '': give a path`);
+  const full = isAbsolute(path) ? path : `${currentDirectory(path)}/${path}`;
+  return path.split("/").includes("..") ? full : resolve(full);
+}
+
+/** Asked of the kernel: node:path takes another directory for one that is deleted. */
+function currentDirectory(path: string): string {
+  const hint = `the directory that you are in is deleted: cd to one that exists, or give ${path} from / on`;
+  return trySys("getcwd", path, () => process.cwd(), hint);
 }
 
 type Shape = Record<string, "string" | "number" | "boolean" | "path" | "path or none">;

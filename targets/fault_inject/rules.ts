@@ -137,35 +137,35 @@ function parseBacking(values: OptionValues): Pick<FaultConfig, "backing_file" | 
     throw new UsageError(`--size '${values["size"]}': give a positive multiple of ${SECTOR}`);
   }
   if (file === undefined) return { backing_file: undefined, size };
-  if (file === "") throw new UsageError("-f '': name a file");
   if (values["size"] !== undefined) throw new UsageError("--size: with -f, the file has the size");
-  return { backing_file: absolutePath(String(file)), size };
+  return { backing_file: absolutePath("-f", String(file)), size };
 }
 
-const opNumbers = new Map(
-  Object.entries(OP_NAMES).map(([op, name]) => [
-    name.toLowerCase().replaceAll("_", "-"),
-    Number(op),
-  ]),
-);
+const opName = (text: string): string => text.toLowerCase().replaceAll("_", "-");
+const opNumbers = new Map(Object.entries(OP_NAMES).map(([op, name]) => [opName(name), Number(op)]));
 
 function parseOps(option: string, text: string | undefined): number[] {
   if (text === undefined) return [...opNumbers.values()];
   return text.split(",").map((name) => {
-    const op = opNumbers.get(name.toLowerCase().replaceAll("_", "-"));
+    const op = opNumbers.get(opName(name));
     if (op !== undefined) return op;
     throw new UsageError(`${option} '${text}': give some of ${[...opNumbers.keys()].join(",")}`);
   });
 }
 
-/** "500" for all, or "read=500,flush=20000". */
+/** "500" for all, "read=500,flush=20000", or both: then the one is an exception to the other. */
 function parseDelays(text: string | undefined): Record<number, number> {
   const delays: Record<number, number> = {};
-  for (const part of text?.split(",") ?? []) {
-    const [first = "", second] = part.split("=");
-    const ops = second === undefined ? undefined : first;
+  const parts = (text?.split(",") ?? []).map((part) => part.split("="));
+  const seen = new Set<string>();
+  for (const [first = "", second] of parts.toSorted((one, other) => one.length - other.length)) {
+    const name = second === undefined ? "all" : opName(first);
+    if (seen.has(name)) throw new UsageError(`--delay-us '${text}': two delays for ${name}`);
+    seen.add(name);
     const delay = parseCount("--delay-us", second ?? first, 0, HOUR_US);
-    for (const op of parseOps("--delay-us", ops)) delays[op] = delay;
+    for (const op of parseOps("--delay-us", second === undefined ? undefined : first)) {
+      delays[op] = delay;
+    }
   }
   return delays;
 }

@@ -69,17 +69,18 @@ export default defineTarget<Qcow2Config>({
     },
   },
   configure(values) {
-    if (!values["file"]) throw new UsageError("-t qcow2 needs -f FILE");
+    if (values["file"] === undefined) throw new UsageError("-t qcow2 needs -f FILE");
     const size = parseSize("--cache-size", String(values["cache-size"] ?? CACHE_DEFAULT));
     if (size < CACHE_MIN || size > CACHE_MAX) {
       throw new UsageError(`--cache-size '${values["cache-size"]}': give 256K to 1G`);
     }
+    const key = values["key-file"];
     return {
-      backing_file: absolutePath(String(values["file"])),
+      backing_file: absolutePath("-f", String(values["file"])),
       read_only: values["read-only"] === true,
       buffered_io: values["buffered-io"] === true,
       cache_size: Math.ceil(size / SLICE) * SLICE,
-      key_file: values["key-file"] ? absolutePath(String(values["key-file"])) : "",
+      key_file: key === undefined ? "" : absolutePath("--key-file", String(key)),
     };
   },
   isConfig(value) {

@@ -28,6 +28,7 @@ test.each([
 test("a path is made absolute, and may be called -", () => {
   expect(parse("a.qcow2").path).toBe(`${process.cwd()}/a.qcow2`);
   expect(parse("-").path).toBe(`${process.cwd()}/-`);
+  expect(parse("--json -- -dash.img").path).toBe(`${process.cwd()}/-dash.img`);
 });
 
 describe("refused:", () => {
@@ -36,6 +37,8 @@ describe("refused:", () => {
     ["--json", "which image?"],
     ["-r /a", "which image?"],
     ["/a /b", "unexpected word '/b': one image at a time"],
+    ["-dash.img", "unknown option '-d'"],
+    ["-- /a /b", "unexpected word '/b'"],
     ["/a --bogus", "unknown option '--bogus'"],
     ["/a -r", "argument missing"],
     ["/a --json --json", "--json is given twice"],

@@ -1,6 +1,8 @@
 /** src/target/parse.ts: sizes and counts as people type them. */
 
 import { describe, expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import {
   absolutePath,
   parseCount,
@@ -9,6 +11,10 @@ import {
   parseSize,
   UsageError,
 } from "../../../src/target/parse.ts";
+import { tempFolder } from "../../temp.ts";
+
+const path = tempFolder();
+const PARSE = join(import.meta.dir, "../../../src/target/parse.ts");
 
 describe("a size", () => {
   test.each([
@@ -91,8 +97,27 @@ describe("a set of CPUs:", () => {
 
 test("a path is made absolute, and a '..' in it left to the file system", () => {
   const here = process.cwd();
-  expect(absolutePath("a/./b")).toBe(`${here}/a/b`);
-  expect(absolutePath("/a//b")).toBe("/a/b");
-  expect(absolutePath("link/../b")).toBe(`${here}/link/../b`);
-  expect(absolutePath("/link/../b")).toBe("/link/../b");
+  expect(absolutePath("-f", "a/./b")).toBe(`${here}/a/b`);
+  expect(absolutePath("-f", "/a//b")).toBe("/a/b");
+  expect(absolutePath("-f", "link/../b")).toBe(`${here}/link/../b`);
+  expect(absolutePath("-f", "/link/../b")).toBe("/link/../b");
+});
+
+test("an empty path is refused, with the option that it was given to", () => {
+  expect(() => absolutePath("--dir", "")).toThrow(new UsageError("--dir '': give a path"));
+});
+
+test("in a directory that is deleted a path has to begin at the root, and nothing else is taken", () => {
+  const folder = path("deleted");
+  mkdirSync(folder);
+  const script = `
+    const { absolutePath } = await import(${JSON.stringify(PARSE)});
+    require("node:fs").rmdirSync(${JSON.stringify(folder)});
+    for (const path of ["/a", "a", "../a"]) {
+      try { console.log(absolutePath("-f", path)); } catch (error) { console.log(error.message); }
+    }
+  `;
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", script], { cwd: folder });
+  const why = "ENOENT (no such file or directory)";
+  expect(stdout.toString()).toBe(`/a\ngetcwd a: ${why}\ngetcwd ../a: ${why}\n`);
 });

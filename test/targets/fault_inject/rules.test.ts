@@ -9,6 +9,7 @@ test.each([
   [{}, { size: 2 ** 30, delays: {}, errorRate: 0, errno: 5, seed: 0 }],
   [{ "delay-us": "10" }, { delays: { 0: 10, 1: 10, 2: 10, 3: 10, 5: 10 } }],
   [{ "delay-us": "10,flush=0" }, { delays: { 0: 10, 1: 10, 2: 0, 3: 10, 5: 10 } }],
+  [{ "delay-us": "flush=0,10" }, { delays: { 0: 10, 1: 10, 2: 0, 3: 10, 5: 10 } }],
   [{ "delay-us": "read=1,write-zeroes=2" }, { delays: { [OP_READ]: 1, 5: 2 } }],
   [{ "error-rate": "1%" }, { errorRate: 0.01, errorOps: [0, 1, 2, 3, 5] }],
   [{ "error-rate": ".5", "error-ops": "write,FLUSH" }, { errorOps: [OP_WRITE, OP_FLUSH] }],
@@ -27,6 +28,8 @@ test.each([
 test.each([
   [{ "delay-us": "fast" }, "--delay-us 'fast'"],
   [{ "delay-us": "nosuch=1" }, "--delay-us 'nosuch'"],
+  [{ "delay-us": "read=1,READ=2" }, "two delays for read"],
+  [{ "delay-us": "1,2" }, "two delays for all"],
   [{ "error-rate": "2" }, "--error-rate '2'"],
   [{ "error-rate": "" }, "--error-rate ''"],
   [{ "error-sectors": "9-8" }, "--error-sectors '9-8'"],
