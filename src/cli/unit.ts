@@ -1,7 +1,9 @@
 /** `ublk unit`: the unit templates by which systemd keeps devices. */
 
 import { defineCommand } from "citty";
+import { changeable, INSTALL, isSystemRoot, plainProgram } from "../control/caller.ts";
 import { installUnits, unitFiles } from "../control/unit.ts";
+import { absolutePath } from "../target/parse.ts";
 import { cittyArgs, type OptionTable, parseOptions } from "./options.ts";
 import { print } from "./print.ts";
 
@@ -14,12 +16,23 @@ const OPTIONS: OptionTable = {
 };
 
 export const unitCommand = defineCommand({
-  meta: { name: "unit", description: "print or install the unit templates for systemd" },
+  meta: {
+    name: "unit",
+    description: "print ublk@.service for systemd; --dir installs all it needs",
+  },
   args: cittyArgs(OPTIONS),
   run({ rawArgs }) {
     const dir = parseOptions(rawArgs, OPTIONS)["dir"] as string | undefined;
-    const files = unitFiles(process.execPath);
-    if (dir === undefined) print(files["ublk@.service"]);
-    else print(`${installUnits(files, dir).join("\n")}\n`);
+    const folder = dir === undefined ? undefined : absolutePath("--dir", dir);
+    const program = plainProgram("unit");
+    // Not refused: to a user's own systemd, his own program is as good.
+    const part = isSystemRoot() ? changeable(program) : undefined;
+    if (part !== undefined) {
+      const why = `root's systemd would run it, and others than root can change ${part}`;
+      process.stderr.write(`ublk unit: note: ${program}: ${why}\n       ${INSTALL}\n`);
+    }
+    const files = unitFiles(program);
+    if (folder === undefined) print(files["ublk@.service"]);
+    else print(`${installUnits(files, folder).join("\n")}\n`);
   },
 });

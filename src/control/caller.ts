@@ -13,24 +13,37 @@ export function isSystemRoot(map = "/proc/self/uid_map"): boolean {
   return !existsSync(map) || ALL_IDS.test(readFileSync(map, "utf8"));
 }
 
-/** Our own path, for configuration that makes root run it: nobody but root may change it. */
-export function trustedProgram(path = realpathSync(process.execPath)): string {
-  const facts = { op: "udev-rules", errno: 0, subject: path };
-  const hint = "install it first: install -m 755 ublk /usr/local/bin, and run that one";
+export const INSTALL = "install it first: install -m 755 ublk /usr/local/bin, and run that one";
+
+/** Our own path, for the configuration that `verb` makes: one word there, and this program. */
+export function plainProgram(verb: string, path = realpathSync(process.execPath)): string {
+  const facts = { op: verb, errno: 0, subject: path, hint: INSTALL };
   if (!/^[\w./+-]+$/.test(path)) {
-    throw new SysError({ ...facts, reason: "has a character that udev takes for its own", hint });
+    const reason = "has a character that udev and systemd take for their own";
+    throw new SysError({ ...facts, reason });
   }
   if (!Bun.isStandaloneExecutable && path === realpathSync(process.execPath)) {
-    throw new SysError({ ...facts, reason: "is the runtime and not the built executable", hint });
+    throw new SysError({ ...facts, reason: "is the runtime and not the built executable" });
   }
+  return path;
+}
+
+/** The same for what makes root run it: nobody but root may change it. */
+export function trustedProgram(verb: string, path = realpathSync(process.execPath)): string {
+  plainProgram(verb, path);
+  const part = changeable(path);
+  if (part === undefined) return path;
+  const reason = `would run as root, and others than root can change ${part}`;
+  throw new SysError({ op: verb, errno: 0, subject: path, reason, hint: INSTALL });
+}
+
+/** The file itself or a folder on the way to it that others than root can change. */
+export function changeable(path: string): string | undefined {
   for (let part = path; ; part = dirname(part)) {
     const found = lstatSync(part);
     // In a folder such as /tmp only the owner of an entry can replace it.
     const sticky = part !== path && (found.mode & 0o1000) !== 0;
-    if (found.uid !== 0 || ((found.mode & 0o022) !== 0 && !sticky)) {
-      const reason = `would run as root, and others than root can change ${part}`;
-      throw new SysError({ ...facts, reason, hint });
-    }
-    if (part === "/") return path;
+    if (found.uid !== 0 || ((found.mode & 0o022) !== 0 && !sticky)) return part;
+    if (part === "/") return undefined;
   }
 }

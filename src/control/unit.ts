@@ -24,6 +24,7 @@ export function unitFiles(program: string): UnitFiles {
 const service = (program: string): string => `\
 # /etc/ublk/ID.conf says what device ID is, in the options of \`ublk add\`:
 #   OPTIONS=-t qcow2 -f /srv/images/vm.qcow2
+# ublk-stop@.service has to stand beside this file: \`ublk unit --dir DIR\` writes both.
 [Unit]
 Description=ublk device %i
 Documentation=https://docs.kernel.org/block/ublk.html

@@ -2,7 +2,12 @@
 
 import { expect, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { isSystemRoot, trustedProgram } from "../../../src/control/caller.ts";
+import {
+  changeable,
+  isSystemRoot,
+  plainProgram,
+  trustedProgram,
+} from "../../../src/control/caller.ts";
 import { tempFolder } from "../../temp.ts";
 
 const path = tempFolder();
@@ -18,7 +23,8 @@ function program(folder: string, folderMode: number, mode: number): string {
 
 test.skipIf(!isRoot)("a program of root's in folders of root's is trusted (needs root)", () => {
   const good = program("good", 0o755, 0o755);
-  expect(trustedProgram(good)).toBe(good);
+  expect(trustedProgram("udev-rules", good)).toBe(good);
+  expect(changeable(good)).toBeUndefined();
 });
 
 test.each([
@@ -27,18 +33,22 @@ test.each([
   ["is in a folder that others can write to", 0o777, 0o755],
 ])("a program that %s is not", (what, folderMode, mode) => {
   const bad = program(what.replaceAll(" ", "_"), folderMode, mode);
-  expect(() => trustedProgram(bad)).toThrow("others than root can change");
+  expect(() => trustedProgram("udev-rules", bad)).toThrow("others than root can change");
+  expect(changeable(bad)).toBeString();
 });
 
 test.each(["/usr/bin/u blk", '/usr/"', "/opt/$devnode", "/opt/%k", "/opt/a'b"])(
   "a path that udev would not take as it is: %j",
   (name) => {
-    expect(() => trustedProgram(name)).toThrow("a character that udev takes for its own");
+    const why = "a character that udev and systemd take for their own";
+    expect(() => trustedProgram("udev-rules", name)).toThrow(`udev-rules ${name}: has ${why}`);
+    expect(() => plainProgram("unit", name)).toThrow(`unit ${name}: has ${why}`);
   },
 );
 
 test("neither is the runtime, which is not the program", () => {
-  expect(() => trustedProgram()).toThrow("is the runtime");
+  expect(() => trustedProgram("udev-rules")).toThrow("is the runtime");
+  expect(() => plainProgram("unit")).toThrow("is the runtime");
 });
 
 test.skipIf(!isRoot)("root is root where there are no user namespaces (needs root)", () => {
