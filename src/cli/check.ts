@@ -1,6 +1,7 @@
 /** `ublk check`: whether an image is consistent, and repairs when asked to. */
 
 import { type CommandDef, defineCommand } from "citty";
+import { EXIT_FAILED } from "../control/report.ts";
 import { UsageError } from "../target/parse.ts";
 import type { CheckWish, TargetRegistry } from "../target/target.ts";
 import { imageArgument, imageTools } from "./image.ts";
@@ -16,7 +17,6 @@ const OPTIONS: OptionTable = {
   },
   json: JSON_OPTION,
 };
-const CANNOT = 1;
 const BAR_CELLS = 40;
 
 export function checkCommand(targets: TargetRegistry): CommandDef {
@@ -34,7 +34,7 @@ export function checkCommand(targets: TargetRegistry): CommandDef {
       }
       const wish: CheckWish = { repair };
       if (process.stderr.isTTY) wish.progress = showProgress;
-      process.exitCode = CANNOT; // until there is a better answer
+      process.exitCode = EXIT_FAILED; // until there is a better answer
       const tools = await imageTools(targets);
       const report = tools.check(path, wish);
       if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");

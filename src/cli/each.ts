@@ -2,9 +2,7 @@
 
 import { deviceIds } from "../control/device.ts";
 import { isGone } from "../control/remove.ts";
-import { reportOf } from "../control/report.ts";
-
-const EXIT_FAILED = 1;
+import { EXIT_FAILED, reportOf } from "../control/report.ts";
 
 /**
  * Does it to each device, and tells of those that fail as of one alone; the exit status is 1 then.

@@ -8,6 +8,7 @@
 import { fstatSync, writeSync } from "node:fs";
 import { Datagrams } from "../../ffi/datagram.ts";
 import { SysError } from "../../ffi/errno.ts";
+import { oneLine } from "./report.ts";
 
 /** From the most to the least urgent. */
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
@@ -51,12 +52,6 @@ export class Log {
       this.once("warn", `${otherwise}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-}
-
-/** Names of files come from outside: no line of theirs may look like one of ours. */
-function oneLine(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.trimEnd().replaceAll(/[\u0000-\u001f\u007f]+\s*/g, " ");
 }
 
 /** Where lines go. Open it before the daemon leaves its mounts. */

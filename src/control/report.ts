@@ -3,8 +3,9 @@
 import { errnoName, SysError } from "../../ffi/errno.ts";
 import { UsageError } from "../target/parse.ts";
 
-const FAILED = 1;
-const MEANINGLESS = 2;
+/** docs/troubleshooting.md has them all. */
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
 
 export interface Report {
   /** For standard error, with its last newline. */
@@ -14,9 +15,9 @@ export interface Report {
 
 /** `command`: the program and its verb, if that is known. Not every verb knows --json. */
 export function reportOf(error: unknown, command: string, json: boolean): Report {
-  // 2 would say that the image is corrupt.
-  const meaningless = command.endsWith(" check") ? FAILED : MEANINGLESS;
-  const status = error instanceof UsageError ? meaningless : FAILED;
+  // Of `check`, 2 would say that the image is corrupt.
+  const isUsage = error instanceof UsageError && !command.endsWith(" check");
+  const status = isUsage ? EXIT_USAGE : EXIT_FAILED;
   const known = !(error as Error).message.startsWith("unknown option '--json'");
   const text = json && known ? asJson(error, command, status) : asLines(error, command).join("\n");
   return { text: `${text}\n`, status };
@@ -25,11 +26,20 @@ export function reportOf(error: unknown, command: string, json: boolean): Report
 /** One line that says what failed, on what and why; a second one with what to do. */
 function asLines(error: unknown, command: string): string[] {
   if (error instanceof UsageError) {
-    return [`${command}: ${error.message}`, `       try: ${command} --help`];
+    return [`${command}: ${oneLine(error.message)}`, `       try: ${command} --help`];
   }
   if (!(error instanceof SysError)) return [`${command}: internal error: ${stackOf(error)}`];
-  const line = `${command}: ${error.message}`;
-  return error.hint === undefined ? [line] : [line, `       ${error.hint}`];
+  const line = `${command}: ${oneLine(error.message)}`;
+  return error.hint === undefined ? [line] : [line, `       ${oneLine(error.hint)}`];
+}
+
+/**
+ * Names of files come from outside: no line of theirs may look like one of ours, and none of their
+ * bytes may steer a terminal.
+ */
+export function oneLine(text: string): string {
+  // oxlint-disable-next-line no-control-regex
+  return text.trimEnd().replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+\s*/g, " ");
 }
 
 /** docs/troubleshooting.md describes it; names are added, never changed. */

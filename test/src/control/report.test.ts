@@ -5,7 +5,7 @@ import { ENOENT, SysError } from "../../../ffi/errno.ts";
 import { reportOf } from "../../../src/control/report.ts";
 import { UsageError } from "../../../src/target/parse.ts";
 
-const USAGE = new UsageError("-n 'x': give a device number such as 0");
+const USAGE = new UsageError("-n 'x': give a device number from 0 to 1048575");
 const OPEN = new SysError({ op: "open", errno: ENOENT, subject: "/a", hint: "look for it" });
 const OURS = new SysError({ op: "lock", errno: 0, reason: "is in use" });
 
@@ -25,6 +25,19 @@ describe("people read", () => {
       "ublk add: open /a: ENOENT (no such file or directory)\n       look for it\n",
     );
     expect(reportOf(OURS, "ublk add", false).text).toBe("ublk add: lock: is in use\n");
+  });
+
+  test("one line, whatever a file is called", () => {
+    const error = new SysError({
+      ...OPEN.facts(),
+      subject: "/new\nline\x1b[2J\x9b",
+      hint: "see\r\nx",
+    });
+    const text =
+      "ublk add: open /new line [2J : ENOENT (no such file or directory)\n       see x\n";
+    expect(reportOf(error, "ublk add", false).text).toBe(text);
+    const usage = new UsageError("'a\nb'");
+    expect(reportOf(usage, "ublk", false).text).toBe("ublk: 'a b'\n       try: ublk --help\n");
   });
 
   test("where help is, when the words made no sense", () => {
