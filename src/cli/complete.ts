@@ -9,7 +9,7 @@ import { LOG_LEVELS } from "../control/log.ts";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, TargetRegistry } from "../target/target.ts";
 import { MODES } from "../target/thread_shape.ts";
-import { cittyArgs, type OptionTable } from "./options.ts";
+import { cittyArgs, everyOption, type OptionTable } from "./options.ts";
 import { print } from "./print.ts";
 import { SHELLS } from "./shells.ts";
 import { type VerbTable, verbTable } from "./verbs.ts";
@@ -77,12 +77,6 @@ async function candidates(
   if (typed.startsWith("-")) return optionNames(table, before);
   if (verb.words === "SHELL") return Object.keys(SHELLS).map((one) => [one, ""]);
   return verb.words === "FILE" || verb.words === "DEVICE" ? [FILES] : optionNames(table, before);
-}
-
-/** Somebody may say which file before saying which type. */
-async function everyOption(targets: TargetRegistry): Promise<OptionTable> {
-  const all = await Promise.all(Object.values(targets).map((load) => load()));
-  return Object.assign({}, ...all.map((target) => target.options)) as OptionTable;
 }
 
 async function verbList(verbs: VerbTable): Promise<Completion[]> {

@@ -4,10 +4,9 @@ import { defineCommand } from "citty";
 import { KernelChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
 import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
-import { UsageError } from "../target/parse.ts";
 import type { OptionDef } from "../target/target.ts";
 import { each } from "./each.ts";
-import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
+import { cittyArgs, ID_OPTION, idOrAll, type OptionTable, parseOptions } from "./options.ts";
 
 export const SAFE_OPTION: OptionDef = {
   type: "boolean",
@@ -32,11 +31,9 @@ export const delCommand = defineCommand({
   args: cittyArgs(OPTIONS),
   async run({ rawArgs }) {
     const values = parseOptions(rawArgs, OPTIONS);
-    const number = values["number"] as string | undefined;
-    const all = values["all"] === true;
-    if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
+    const only = idOrAll(values);
     const how = { safe: values["safe"] === true, async: values["async"] === true };
-    if (number !== undefined) return removeTelling("del", parseId(number), how);
+    if (only !== undefined) return removeTelling("del", only, how);
     let denied = 0;
     await each("del", deviceIds(), false, (id) =>
       removeTelling("del", id, how).catch((error: unknown) => {

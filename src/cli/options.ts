@@ -3,7 +3,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { ArgsDef } from "citty";
 import { UsageError } from "../target/parse.ts";
-import type { OptionDef, OptionValues } from "../target/target.ts";
+import type { OptionDef, OptionValues, TargetRegistry } from "../target/target.ts";
 import { didYouMean } from "./suggest.ts";
 
 export type OptionTable = Record<string, OptionDef>;
@@ -36,6 +36,12 @@ export function cittyArgs(table: OptionTable): ArgsDef {
   );
 }
 
+/** Of every type: somebody may say which file before saying which type. */
+export async function everyOption(targets: TargetRegistry): Promise<OptionTable> {
+  const all = await Promise.all(Object.values(targets).map((load) => load()));
+  return Object.assign({}, ...all.map((target) => target.options)) as OptionTable;
+}
+
 /**
  * The values of the options in `argv`. Whatever the table does not have is a usage error: an
  * unknown option, one given twice, a missing value, a stray word.
@@ -58,7 +64,7 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
     }
     return parsed.values as OptionValues;
   } catch (error) {
-    throw explain(error, table);
+    throw explain(error, table, args);
   }
 }
 
@@ -121,7 +127,7 @@ function refuseRepeats(tokens: readonly { kind: string; name?: string }[]): void
 }
 
 /** parseArgs has its own words, long ones; the first sentence is the one that matters. */
-function explain(error: unknown, table: OptionTable): unknown {
+function explain(error: unknown, table: OptionTable, args: string[]): unknown {
   if (!(error instanceof TypeError)) return error;
   const message = error.message;
   const unknown = /^Unknown option '(-*)([^']+)'/.exec(message);
@@ -134,13 +140,50 @@ function explain(error: unknown, table: OptionTable): unknown {
   }
   const stray = /^Unexpected argument '([^']+)'/.exec(message)?.[1];
   if (stray !== undefined) return new UsageError(`unexpected word '${stray}'`);
+  if (/^Option .* is ambiguous/.test(message)) return new UsageError(ambiguity(args, table));
   return new UsageError(message.split(/\.\s/)[0]!.replace(/^Option/, "option"));
 }
 
+/** A value that begins with a hyphen may as well be the next option, and the value be missing. */
+function ambiguity(args: string[], table: OptionTable): string {
+  const { tokens } = parseArgs({
+    args,
+    options: parserOptions(table),
+    strict: false,
+    tokens: true,
+  });
+  for (const token of tokens) {
+    if (token.kind !== "option" || token.inlineValue !== false) continue;
+    if (!/^-./.test(token.value)) continue;
+    const whole = `--${token.name}=${token.value}`;
+    return `--${token.name} '${token.value}': this looks like an option; for a value write ${whole}`;
+  }
+  throw new Error(`nothing is ambiguous in ${args.join(" ")}`);
+}
+
+const ID_MAX = 2 ** 20 - 1;
+
 /** The device that `-n` names. */
 export function parseId(text: string): number {
-  if (!/^\d+$/.test(text) || Number(text) >= 2 ** 20) {
-    throw new UsageError(`-n '${text}': give a device number such as 0`);
+  if (/^\d+$/.test(text) && Number(text) <= ID_MAX) return Number(text);
+  throw new UsageError(`-n '${text}': give a device number from 0 to ${ID_MAX}`);
+}
+
+/** Of a verb that is about one device. */
+export function neededId(values: OptionValues): number {
+  const text = values["number"];
+  if (text === undefined) throw new UsageError("say which device: -n ID");
+  return parseId(String(text));
+}
+
+/** Of a verb that is about one device or, as undefined, about all: one of the two is to be said. */
+export function idOrAll(values: OptionValues): number | undefined {
+  const { number, all } = values;
+  if (number === undefined && all !== true) {
+    throw new UsageError("say which device: -n ID, or -a");
   }
-  return Number(text);
+  if (number !== undefined && all === true) {
+    throw new UsageError("-n and -a exclude each other: one device, or all");
+  }
+  return number === undefined ? undefined : parseId(String(number));
 }

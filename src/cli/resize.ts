@@ -9,8 +9,8 @@ import {
   cittyArgs,
   ID_OPTION,
   JSON_OPTION,
+  neededId,
   type OptionTable,
-  parseId,
   parseOptions,
 } from "./options.ts";
 import { print } from "./print.ts";
@@ -30,9 +30,9 @@ export const resizeCommand = defineCommand({
   meta: { name: "resize", description: "give a device another size while it is in use" },
   args: cittyArgs(OPTIONS),
   async run({ rawArgs }) {
-    const { number, size, shrink, json } = parseOptions(rawArgs, OPTIONS);
-    if (number === undefined) throw new UsageError("say which device: -n ID");
-    const id = parseId(String(number));
+    const values = parseOptions(rawArgs, OPTIONS);
+    const { size, shrink, json } = values;
+    const id = neededId(values);
     const wanted = parseWanted(size as string | undefined);
     const channel = new KernelChannel();
     try {

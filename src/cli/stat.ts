@@ -5,7 +5,8 @@ import { deviceIds } from "../control/device.ts";
 import { interval, type Interval } from "../control/rates.ts";
 import { needStats, readStats, type Stats } from "../control/stats.ts";
 import { readState } from "../control/state.ts";
-import { UsageError } from "../target/parse.ts";
+import { parseCount, UsageError } from "../target/parse.ts";
+import type { OptionValues } from "../target/target.ts";
 import { writeMetrics } from "./metrics.ts";
 import { cittyArgs, ID_OPTION, JSON_OPTION, type OptionTable } from "./options.ts";
 import { parseId, parseOptions } from "./options.ts";
@@ -20,7 +21,7 @@ const OPTIONS: OptionTable = {
     valueHint: "SECONDS",
     description: "look again every so often, until ^C; without, everything since the start",
   },
-  count: { type: "string", alias: "c", valueHint: "N", description: "end after so many times" },
+  count: { type: "string", alias: "c", valueHint: "N", description: "with -i: end after so many" },
   histogram: { type: "boolean", description: "latency histograms, operation by operation" },
   metrics: {
     type: "string",
@@ -29,6 +30,8 @@ const OPTIONS: OptionTable = {
   },
   json: JSON_OPTION,
 };
+
+const COUNT_MAX = 1_000_000_000;
 
 /** A device that is counted. */
 export interface Counted {
@@ -46,8 +49,8 @@ export const statCommand = defineCommand({
   async run({ rawArgs }) {
     const values = parseOptions(rawArgs, OPTIONS);
     const id = values["number"] === undefined ? undefined : parseId(String(values["number"]));
-    const seconds = positive("--interval", values["interval"]);
-    const count = positive("--count", values["count"]) ?? (seconds === undefined ? 1 : Infinity);
+    const seconds = parseInterval(values["interval"]);
+    const count = parseTurns(values["count"], seconds);
     const metrics = values["metrics"] as string | undefined;
     if (metrics !== undefined && (values["json"] === true || values["histogram"] === true)) {
       throw new UsageError("--metrics has a format of its own: leave out --json and --histogram");
@@ -102,9 +105,17 @@ export function reportsOf(
   });
 }
 
-function positive(option: string, text: string | boolean | undefined): number | undefined {
+/** Seconds between two looks. */
+export function parseInterval(text: OptionValues[string]): number | undefined {
   if (text === undefined) return undefined;
-  const value = Number(text);
-  if (value > 0 && value < 1e6) return value;
-  throw new UsageError(`${option} '${text}': give a number greater than 0`);
+  const seconds = Number(text);
+  if (seconds >= 0.1 && seconds <= 3600) return seconds;
+  throw new UsageError(`--interval '${text}': give seconds, from 0.1 to 3600`);
+}
+
+function parseTurns(text: OptionValues[string], seconds: number | undefined): number {
+  if (text === undefined) return seconds === undefined ? 1 : Infinity;
+  const count = parseCount("--count", String(text), 1, COUNT_MAX);
+  if (seconds === undefined) throw new UsageError("--count needs --interval: how often to look");
+  return count;
 }

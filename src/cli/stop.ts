@@ -3,8 +3,7 @@
 import { defineCommand } from "citty";
 import { KernelChannel } from "../control/command.ts";
 import { stopForGood } from "../control/remove.ts";
-import { UsageError } from "../target/parse.ts";
-import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
+import { cittyArgs, ID_OPTION, neededId, type OptionTable, parseOptions } from "./options.ts";
 import { SAFE_OPTION } from "./del.ts";
 
 const OPTIONS: OptionTable = {
@@ -18,12 +17,11 @@ export const stopCommand = defineCommand({
   args: cittyArgs(OPTIONS),
   async run({ rawArgs }) {
     const values = parseOptions(rawArgs, OPTIONS);
-    const number = values["number"] as string | undefined;
-    if (number === undefined) throw new UsageError("say which device: -n ID");
+    const id = neededId(values);
     const channel = new KernelChannel();
     try {
       const how = { safe: values["safe"] === true, unserved: values["unserved"] === true };
-      await stopForGood(channel, parseId(number), how);
+      await stopForGood(channel, id, how);
     } finally {
       channel.close();
     }

@@ -4,7 +4,7 @@ import { defineCommand } from "citty";
 import { within } from "../control/within.ts";
 import { UsageError } from "../target/parse.ts";
 import { cittyArgs, type OptionTable, parseOptions } from "./options.ts";
-import { type Counted, look, reportsOf } from "./stat.ts";
+import { type Counted, look, parseInterval, reportsOf } from "./stat.ts";
 import { statText } from "./stat_text.ts";
 
 const OPTIONS: OptionTable = {
@@ -28,11 +28,7 @@ export const topCommand = defineCommand({
   meta: { name: "top", description: "watch what devices do, live in the terminal" },
   args: cittyArgs(OPTIONS),
   async run({ rawArgs }) {
-    const { interval } = parseOptions(rawArgs, OPTIONS);
-    const seconds = Number(interval ?? 1);
-    if (!(seconds >= 0.1 && seconds <= 3600)) {
-      throw new UsageError(`--interval '${interval}': give seconds, from 0.1 to 3600`);
-    }
+    const seconds = parseInterval(parseOptions(rawArgs, OPTIONS)["interval"]) ?? 1;
     const { stdin, stdout } = process;
     if (!stdout.isTTY || !stdin.isTTY) {
       throw new UsageError("top needs a terminal; ublk stat --interval 1 does without");

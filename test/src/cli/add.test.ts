@@ -71,7 +71,7 @@ describe("refused:", () => {
     ["-t null -d 0", "--depth '0'"],
     ["-t null -d 1e2", "--depth '1e2'"],
     ["-t null --threads 0", "--threads '0'"],
-    ["-t null -n -1", "ambiguous"],
+    ["-t null -n -1", "--number '-1': this looks like an option"],
     ["-t null -n x", "-n 'x': give a device number"],
     ["-t null --max-io-buf-bytes 1000", "give a multiple of 4K, from 4K to 32M"],
     ["-t null --max-io-buf-bytes 0", "give a multiple of 4K, from 4K to 32M"],
@@ -81,7 +81,7 @@ describe("refused:", () => {
     ["-t null -f x", "unknown option '-f'"],
     ["-t loop", "-t loop needs -f FILE"],
     ["-t loop -f x --size 1G", "unknown option '--size'"],
-    ["-t loop -f x -o -1", "ambiguous"],
+    ["-t loop -f x -o -1", "for a value write --offset=-1"],
     ["-t loop -f x -o abc", "--offset 'abc'"],
   ])("'%s'", async (line, message) => {
     const error: unknown = await plan(line).catch((failure: unknown) => failure);

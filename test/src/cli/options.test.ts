@@ -3,6 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import {
   cittyArgs,
+  idOrAll,
+  neededId,
   type OptionTable,
   parseId,
   parseOptions,
@@ -68,7 +70,9 @@ describe("what cannot be meant is refused:", () => {
     ["--typ null", "unknown option '--typ'"],
     ["-t", "argument missing"],
     ["--queues", "argument missing"],
-    ["-t -z", "ambiguous"],
+    ["-t -z", "--type '-z': this looks like an option; for a value write --type=-z"],
+    ["--queues -1", "for a value write --queues=-1"],
+    ["-zq -1", "for a value write --queues=-1"],
     ["--zero=yes", "does not take an argument"],
     ["stray", "unexpected word 'stray'"],
     ["-z 1", "unexpected word '1'"],
@@ -121,7 +125,21 @@ test.each(["0", "7", "1048575"])("'%s' is a device", (text) => {
 });
 
 test.each(["", "-1", "1.0", "0x1", "1048576", "ublkb0", " 1"])("'%s' is no device", (text) => {
-  expect(() => parseId(text)).toThrow(`-n '${text}': give a device number such as 0`);
+  expect(() => parseId(text)).toThrow(`-n '${text}': give a device number from 0 to 1048575`);
+});
+
+describe("one device, or all:", () => {
+  test("one of the two has to be said", () => {
+    expect(idOrAll({ number: "3" })).toBe(3);
+    expect(idOrAll({ all: true })).toBeUndefined();
+    expect(() => idOrAll({})).toThrow("say which device: -n ID, or -a");
+    expect(() => idOrAll({ number: "3", all: true })).toThrow("-n and -a exclude each other");
+  });
+
+  test("where there is no all, the number is needed", () => {
+    expect(neededId({ number: "0" })).toBe(0);
+    expect(() => neededId({})).toThrow(new UsageError("say which device: -n ID"));
+  });
 });
 
 test("citty is told all but what it must not check", () => {
