@@ -4,6 +4,7 @@ import { defineCommand } from "citty";
 import { refuseOffline } from "../control/affinity.ts";
 import { KernelChannel } from "../control/command.ts";
 import type { DaemonPlan } from "../control/daemon.ts";
+import { type Voice, voice, VOICE_OF_RUN } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
 import { LOG_LEVELS, type LogLevel } from "../control/log.ts";
 import { planWaiting } from "../control/recover.ts";
@@ -14,6 +15,7 @@ import { parseCount, parseSize, UsageError } from "../target/parse.ts";
 import type { AnyTarget, OptionValues, TargetRegistry } from "../target/target.ts";
 import {
   cittyArgs,
+  everyOption,
   ID_OPTION,
   JSON_OPTION,
   type OptionTable,
@@ -86,17 +88,41 @@ export async function addOptions(registry: TargetRegistry, argv: readonly string
   const target = await namedTarget(registry, argv);
   const table: OptionTable = { ...OPTIONS, ...target?.options };
   const types = Object.keys(registry).join(", ");
-  table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}` };
+  const more = target === undefined ? "; the options of one: ublk help -t TYPE" : "";
+  table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}${more}` };
   return { table, target };
 }
 
 export async function addCommand(registry: TargetRegistry, argv: readonly string[]) {
-  const { table, target } = await addOptions(registry, argv);
+  const offered = await addOptions(registry, argv);
   return defineCommand({
-    meta: { name: "add", description: target?.summary ?? "turn an image into a disk" },
-    args: cittyArgs(table),
-    run: ({ rawArgs }) => add(parseOptions(rawArgs, table), target, registry),
+    meta: { name: "add", description: offered.target?.summary ?? "turn an image into a disk" },
+    args: cittyArgs(offered.table),
+    async run({ rawArgs }) {
+      const { values, target } = await addValues(registry, rawArgs, offered);
+      await add(values, target, registry, voice("add", values["json"] === true));
+    },
   });
+}
+
+/** What `ublk run` starts: a server in the foreground, beside the command's own output. */
+export async function addTied(registry: TargetRegistry, argv: readonly string[]): Promise<void> {
+  const { values, target } = await addValues(registry, argv, await addOptions(registry, argv));
+  const tied = { "log-level": "warn", ...values, foreground: true };
+  await add(tied, target, registry, VOICE_OF_RUN);
+}
+
+/** `offered`: what `addOptions` answered. */
+export async function addValues(
+  registry: TargetRegistry,
+  argv: readonly string[],
+  { table, target }: Awaited<ReturnType<typeof addOptions>>,
+): Promise<{ values: OptionValues; target: AnyTarget }> {
+  if (target !== undefined) return { values: parseOptions(argv, table), target };
+  // To -f FILE alone the answer is that the type is missing, not that there is no -f.
+  parseOptions(argv, { ...(await everyOption(registry)), ...table });
+  const types = Object.keys(registry).join(", ");
+  throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
 }
 
 /** Which target's options apply; found before the rest can be parsed. */
@@ -115,17 +141,15 @@ async function namedTarget(
 
 async function add(
   values: OptionValues,
-  target: AnyTarget | undefined,
+  target: AnyTarget,
   registry: TargetRegistry,
+  speaking: Voice,
 ): Promise<void> {
-  const types = Object.keys(registry).join(", ");
-  if (target === undefined) throw new UsageError(`say what kind of disk: -t TYPE, one of ${types}`);
   const plan = makePlan(values, target);
   refuseOffline(plan.affinity);
   const question = target.question?.(plan.config);
   const secret = question === undefined ? undefined : typedSecret(question, plan);
   plan.secret = secret !== undefined;
-  const json = values["json"] === true;
   const supervised = values["supervise"] === true;
   const foreground = values["foreground"] === true;
   if (supervised && foreground) {
@@ -134,8 +158,8 @@ async function add(
     );
   }
   const device = values["or-recover"] === true ? await waitingDevice(plan, registry) : plan;
-  if (foreground) become(device, json, secret);
-  await announce(await launch(device, { secret, supervised }), device, json);
+  if (foreground) become(device, speaking, secret);
+  await announce(await launch(device, { secret, supervised }), device, speaking);
 }
 
 /** The plan, or, where the device waits for a server already, how to serve that. */
@@ -203,8 +227,8 @@ function parseLevel(text: string): LogLevel {
 }
 
 /** Prints the new device, and what came out otherwise than asked. */
-export async function announce(id: number, plan: DaemonPlan, json: boolean): Promise<void> {
-  const { notes, text } = await announcement(id, plan, json);
+export async function announce(id: number, plan: DaemonPlan, speaking: Voice): Promise<void> {
+  const { notes, text } = await announcement(id, plan, speaking);
   if (notes !== "") process.stderr.write(notes);
   print(text, `the device is there all the same: ublk list -n ${id} shows it`);
 }
@@ -213,7 +237,7 @@ export async function announce(id: number, plan: DaemonPlan, json: boolean): Pro
 export async function announcement(
   id: number,
   plan: DaemonPlan,
-  json: boolean,
+  speaking: Voice,
 ): Promise<{ notes: string; text: string }> {
   const channel = new KernelChannel();
   let view: DeviceView;
@@ -229,8 +253,8 @@ export async function announcement(
   }
   if ("features" in plan && plan.features.unprivileged) notes.push(ordinaryNote(view));
   return {
-    notes: notes.map((note) => `ublk add: note: ${note}\n`).join(""),
-    text: json ? `${JSON.stringify(view)}\n` : deviceBlock(view),
+    notes: notes.map((note) => `ublk ${speaking.verb}: note: ${note}\n`).join(""),
+    text: speaking.announce === "json" ? `${JSON.stringify(view)}\n` : deviceBlock(view),
   };
 }
 

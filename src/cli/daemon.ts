@@ -1,6 +1,7 @@
 /** The hidden verb: what `add` and `recover` start, or become with --foreground. */
 
 import { type DaemonPlan, serve } from "../control/daemon.ts";
+import { type Voice, voiceOf } from "../control/hidden_verbs.ts";
 import { answerFailed, answerLive, answerWaiting, nameProcess } from "../control/launch.ts";
 import { type Log, openLog } from "../control/log.ts";
 import { notifyReady } from "../control/notify.ts";
@@ -13,10 +14,10 @@ const STDOUT = 1;
 const STDERR = 2;
 
 /** What `add` prints. That nobody reads it is no reason to end, or to fail, for who serves. */
-async function announceServed(id: number, plan: DaemonPlan, json: boolean, log: Log) {
+async function announceServed(id: number, plan: DaemonPlan, voice: Voice, log: Log) {
   const otherwise = "is live, but that cannot be printed";
   try {
-    const { notes, text } = await announcement(id, plan, json);
+    const { notes, text } = await announcement(id, plan, voice);
     log.bestEffort(otherwise, () => writeAll(STDERR, notes));
     log.bestEffort(otherwise, () => writeAll(STDOUT, text));
   } catch (error) {
@@ -24,13 +25,14 @@ async function announceServed(id: number, plan: DaemonPlan, json: boolean, log: 
   }
 }
 
-/** `argv`: the plan as JSON, then the flags of `become`. */
+/** `argv`: the hidden verb, the plan as JSON, then the words of `become`. */
 export async function runDaemon(
   argv: readonly string[],
   hostFor: (plan: DaemonPlan, log: Log) => Promise<Host>,
 ): Promise<void> {
-  const plan = JSON.parse(argv[0] ?? "") as DaemonPlan;
-  const foreground = argv.includes("--foreground");
+  const plan = JSON.parse(argv[1]!) as DaemonPlan;
+  const voice = voiceOf(argv);
+  const foreground = voice !== undefined;
   const log = openLog(plan.logLevel, foreground);
   const host = await hostFor(plan, log);
   if (plan.secret) host.secret = takeSecret();
@@ -45,8 +47,8 @@ export async function runDaemon(
       live: async (id) => {
         live = true;
         notifyReady(`serves /dev/ublkb${id}`);
-        if (!foreground) return answerLive(id);
-        await announceServed(id, plan, argv.includes("--json"), log);
+        if (voice === undefined) return answerLive(id);
+        await announceServed(id, plan, voice, log);
         return true;
       },
     });

@@ -4,6 +4,7 @@ import { type CommandDef, defineCommand } from "citty";
 import { KernelChannel } from "../control/command.ts";
 import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
 import { recoveryOf } from "../control/features.ts";
+import { voice } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
 import { isServing } from "../control/process.ts";
 import { planRecovery, type RecoverPlan } from "../control/recover.ts";
@@ -15,9 +16,9 @@ import { each } from "./each.ts";
 import {
   cittyArgs,
   ID_OPTION,
+  idOrAll,
   JSON_OPTION,
   type OptionTable,
-  parseId,
   parseOptions,
 } from "./options.ts";
 
@@ -53,13 +54,11 @@ export function upgradeCommand(targets: TargetRegistry): CommandDef {
 }
 
 async function takeOver(how: How, values: OptionValues, targets: TargetRegistry): Promise<void> {
-  const number = values["number"] as string | undefined;
-  const all = values["all"] === true;
-  if (all === (number !== undefined)) throw new UsageError("say which device: -n ID, or -a");
+  const only = idOrAll(values);
   const json = values["json"] === true;
-  if (number !== undefined) {
-    const { plan, secret } = await checkedPlan(parseId(number), how, targets);
-    if (values["foreground"] === true) become(plan, json, secret);
+  if (only !== undefined) {
+    const { plan, secret } = await checkedPlan(only, how, targets);
+    if (values["foreground"] === true) become(plan, voice(how, json), secret);
     return launchTelling({ plan, secret }, json);
   }
   if (values["foreground"] === true) throw new UsageError("--foreground serves one device: -n ID");
@@ -88,7 +87,7 @@ async function checkedPlan(id: number, how: How, targets: TargetRegistry): Promi
 
 async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<void> {
   const waiting = (line: string): void => void process.stderr.write(`ublk ${plan.how}: ${line}\n`);
-  await announce(await launch(plan, { secret, waiting }), plan, json);
+  await announce(await launch(plan, { secret, waiting }), plan, voice(plan.how, json));
 }
 
 /** Those that it is about; for the others there is nothing to do. */

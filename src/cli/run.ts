@@ -1,21 +1,23 @@
 /** `ublk run`: a device for as long as a command runs, and the command's own exit status. */
 
+import { statSync } from "node:fs";
 import { constants } from "node:os";
+import { join } from "node:path";
 import { type CommandDef, defineCommand } from "citty";
 import { incarnation } from "../control/nodes.ts";
 import { startTied } from "../control/launch.ts";
 import { isGone } from "../control/remove.ts";
+import { EXIT_FAILED, oneLine } from "../control/report.ts";
 import { UsageError } from "../target/parse.ts";
 import type { TargetRegistry } from "../target/target.ts";
-import { addOptions, makePlan } from "./add.ts";
+import { addOptions, addValues, makePlan } from "./add.ts";
 import { removeTelling } from "./del.ts";
-import { cittyArgs, parseOptions } from "./options.ts";
+import { cittyArgs } from "./options.ts";
 
 /** As shells have it. */
 const EXIT_NOT_EXECUTABLE = 126;
 const EXIT_NOT_FOUND = 127;
 const EXIT_SIGNAL = 128;
-const EXIT_FAILED = 1;
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 /** A terminal sends these to all of its foreground, the command included. */
@@ -25,20 +27,30 @@ export async function runVerb(
   registry: TargetRegistry,
   argv: readonly string[],
 ): Promise<CommandDef> {
-  const { table, target } = await addOptions(registry, splitWords(argv).options);
+  const offered = await addOptions(registry, splitWords(argv).options);
   // Its server is in the foreground, where nobody supervises it.
-  const { foreground: _, json: __, supervise: ___, ...options } = table;
+  const { foreground: _, json: __, supervise: ___, ...options } = offered.table;
+  const level = options["log-level"]!;
+  options["log-level"] = {
+    ...level,
+    description: "what the server logs: warn, if nothing is said",
+  };
   return defineCommand({
     meta: { name: "run", description: "add a device, run a command with it, delete the device" },
     args: cittyArgs(options),
     async run({ rawArgs }) {
       const words = splitWords(rawArgs);
-      const values = parseOptions(words.options, options);
-      if (target === undefined) throw new UsageError("say what kind of disk: -t TYPE");
+      const { values, target } = await addValues(registry, words.options, {
+        ...offered,
+        table: options,
+      });
       makePlan(values, target); // complains of what makes no sense
       const [program] = words.command;
       if (program === undefined) throw new UsageError("say what to run: -- COMMAND {} …");
       const path = Bun.which(program);
+      if (path === null && isThere(program)) {
+        return giveUp(EXIT_NOT_EXECUTABLE, `${program}: is there, but is no program`);
+      }
       if (path === null) return giveUp(EXIT_NOT_FOUND, `${program}: command not found`);
       process.exitCode = await withDevice(words);
     },
@@ -57,8 +69,17 @@ export function splitWords(argv: readonly string[]): Words {
   return { options: argv.slice(0, at), command: argv.slice(at + 1) };
 }
 
+/** A file of that name, where a program would be looked for. */
+function isThere(program: string): boolean {
+  const folders = program.includes("/") ? [""] : (process.env["PATH"] ?? "").split(":");
+  return folders.some((folder) => {
+    const path = folder === "" ? program : join(folder, program);
+    return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+  });
+}
+
 function giveUp(status: number, why: string): void {
-  process.stderr.write(`ublk run: ${why}\n`);
+  process.stderr.write(`ublk run: ${oneLine(why)}\n`);
   process.exitCode = status;
 }
 

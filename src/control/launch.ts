@@ -11,7 +11,14 @@ import { EIO, type ErrorFacts, errorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { isSystemRoot } from "./caller.ts";
 import type { DaemonPlan } from "./daemon.ts";
-import { DAEMON_VERB, END_VERB, SUPERVISE_VERB, TIED_VERB } from "./hidden_verbs.ts";
+import {
+  DAEMON_VERB,
+  END_VERB,
+  FOREGROUND,
+  SUPERVISE_VERB,
+  TIED_VERB,
+  type Voice,
+} from "./hidden_verbs.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE, withMountsKept } from "./isolate.ts";
 import { keepSecret, packSecret } from "./secret.ts";
 
@@ -119,10 +126,10 @@ async function* answers(fd: number): AsyncGenerator<Answer> {
 }
 
 /** Becomes the daemon, in the foreground: same process id, same terminal. Never returns. */
-export function become(plan: DaemonPlan, json: boolean, secret?: string): never {
+export function become(plan: DaemonPlan, speaking: Voice, secret?: string): never {
   if (secret !== undefined) keepSecret(secret);
-  const argv = [process.execPath, ...selfArguments(DAEMON_VERB, plan), "--foreground"];
-  if (json) argv.push("--json");
+  const words = [...selfArguments(DAEMON_VERB, plan), FOREGROUND, JSON.stringify(speaking)];
+  const argv = [process.execPath, ...words];
   process.chdir("/"); // else the caller's directory could not be unmounted
   promiseNoWaiting();
   process.execve?.(SELF, argv, { ...daemonEnvironment(plan), ...RUNTIME_OPTIONS });

@@ -1,7 +1,7 @@
 /** src/main.ts as a process: exit codes, one clear line, and help that is complete. */
 
 import { describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { verbTable } from "../../src/cli/verbs.ts";
 import { targets } from "../../targets/index.ts";
@@ -38,7 +38,19 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     ["add -t null --bogus", "ublk add: unknown option '--bogus'", "ublk add --help"],
     ["add -t null --qeues 2", "ublk add: unknown option '--qeues': did you mean --queues?", ADD],
     ["add -t qcow", "ublk add: -t 'qcow': there is no such type: did you mean qcow2?", ADD],
-    ["stat -i 0", "ublk stat: --interval '0': give a number", "ublk stat --help"],
+    ["stat -i 0", "ublk stat: --interval '0': give seconds", "ublk stat --help"],
+    ["stat -i 1e9", "ublk stat: --interval '1e9': give seconds", "ublk stat --help"],
+    ["stat -i 1 -c 1.5", "ublk stat: --count '1.5': give a whole number", "ublk stat --help"],
+    ["stat -c 3", "ublk stat: --count needs --interval", "ublk stat --help"],
+    ["stop -n 9999999999", "ublk stop: -n '9999999999': give a device", "ublk stop --help"],
+    ["add -f a.img", "ublk add: say what kind of disk: -t TYPE", "ublk add --help"],
+    ["add --bogus", "ublk add: unknown option '--bogus'", "ublk add --help"],
+    ["daemon", "ublk: no verb 'daemon'", "ublk --help"],
+    ["daemon {}", "ublk: no verb 'daemon'", "ublk --help"],
+    ["supervise x", "ublk: no verb 'supervise'", "ublk --help"],
+    ["tied", "ublk: no verb 'tied'", "ublk --help"],
+    ["end x", "ublk: no verb 'end'", "ublk --help"],
+    ["info -dash.img", "ublk info: unknown option '-d'", "ublk info --help"],
     ["stat --histogram --metrics -", "ublk stat: --metrics has a format", "ublk stat --help"],
     ["top", "ublk top: top needs a terminal", "ublk top --help"],
     ["top -i x", "ublk top: --interval 'x'", "ublk top --help"],
@@ -57,7 +69,7 @@ describe("a usage error is one line, a way on, and exit code 2:", () => {
     ["add -t null --or-recover", "ublk add: --or-recover: say which", "ublk add --help"],
     ["unit here", "ublk unit: unexpected word 'here'", "ublk unit --help"],
     ["del", "ublk del: say which device", "ublk del --help"],
-    ["del -n 0 -a", "ublk del: say which device", "ublk del --help"],
+    ["del -n 0 -a", "ublk del: -n and -a exclude each other", "ublk del --help"],
     ["del -n x", "ublk del: -n 'x'", "ublk del --help"],
     ["list extra", "ublk list: unexpected word 'extra'", "ublk list --help"],
     ["set_affinity -n 0", "ublk set_affinity: say which device", "ublk set_affinity --help"],
@@ -91,6 +103,45 @@ test.each(["--version", "list", "check a.img"])("'%s' without a C library says s
   const { code, out, err } = ublk(line, { BUN_JSC_useJIT: "0" });
   expect([code, out]).toEqual([1, ""]);
   expect(err).toMatch(/^ublk[^:]*: load libc\.so\.6: bun:ffi requires the JIT\n[^\n]+\n$/);
+});
+
+test("a file that is no program is 126, wherever it was looked for", () => {
+  writeFileSync(folder("no-program"), "");
+  const why = "is there, but is no program";
+  const found = ublk(`run -t null -- ${folder("no-program")}`);
+  expect([found.code, found.err]).toEqual([126, `ublk run: ${folder("no-program")}: ${why}\n`]);
+  const byName = ublk("run -t null -- no-program", { PATH: `/nowhere:${folder("")}` });
+  expect([byName.code, byName.err]).toEqual([126, `ublk run: no-program: ${why}\n`]);
+});
+
+describe("what goes wrong in the server in the foreground is said as by the verb:", () => {
+  const why = "open /nowhere/a.img: ENOENT (no such file or directory)";
+  test.each([
+    "run -t loop -f /nowhere/a.img -- true",
+    "run -t loop -f /nowhere/a.img -- ls --json",
+  ])("'%s'", (line) => {
+    const { code, out, err } = ublk(line);
+    expect([code, out, err.split("\n")[0]]).toEqual([1, "", `ublk run: ${why}`]);
+  });
+
+  test("'add --foreground', in either manner", () => {
+    const line = "add -t loop -f /nowhere/a.img --foreground";
+    const { code, out, err } = ublk(line);
+    expect([code, out, err.split("\n")[0]]).toEqual([1, "", `ublk add: ${why}`]);
+    const { error } = JSON.parse(ublk(`${line} --json`).err);
+    expect(error).toMatchObject({ verb: "add", kind: "system", op: "open", exit_code: 1 });
+  });
+});
+
+test("a file may begin with a hyphen behind --", () => {
+  const { code, err } = ublk("info -- -dash.img");
+  expect(code).toBe(1);
+  expect(err).toStartWith(`ublk info: open ${process.cwd()}/-dash.img: ENOENT`);
+});
+
+test("help of add without a type says where the options of the types are", () => {
+  expect(ublk("add --help").out).toContain("ublk help -t TYPE");
+  expect(ublk("add -t null --help").out).not.toContain("ublk help -t TYPE");
 });
 
 test("a device that nobody counts is named, with a way on", () => {

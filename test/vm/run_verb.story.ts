@@ -34,12 +34,14 @@ story("the device lives as long as the command, whose status is ours", {}, async
     ["sh -c 'kill -KILL $$'", 137, ""],
     ["sh -c 'kill -TERM $$'", 143, ""],
     ["no-such-command", 127, "command not found"],
+    ["/etc/passwd", 126, "is no program"],
     ["ls --no-such-option", 2, "unrecognized option"],
   ] as const;
   for (const [command, status, said] of cases) {
     const result = await vm.run`${raw(run)} -- ${raw(command)}`;
     expect(result.status, command).toBe(status);
     expect(result.stderr, command).toContain(said);
+    expect(result.stderr, command).not.toContain("ublk0: live"); // its log is not the command's
     expect(await vm.sh`${raw(NOTHING)}`).toBe("");
   }
   // In a container it may well be process 1.
@@ -56,7 +58,7 @@ story("the device lives as long as the command, whose status is ours", {}, async
 
   const missing = await vm.run`ublk run -t loop -f /nowhere/a.img -- touch /tmp/ran`;
   expect(missing.status).toBe(1);
-  expect(missing.stderr).toContain("open /nowhere/a.img: ENOENT");
+  expect(missing.stderr).toStartWith("ublk run: open /nowhere/a.img: ENOENT");
   await vm.sh`test ! -e /tmp/ran`;
 });
 
