@@ -18,7 +18,8 @@ export function stateDirectory(): string {
     return `${runtime}/ublk`;
   }
   const reason = runtime === "" ? "is not set" : `'${runtime}' is not there`;
-  const hint = "log in as that user, or set it to a directory that only you can write to";
+  const hint =
+    "run as root; or log in as that user, or set it to a directory that only you can write to";
   throw new SysError({ op: "XDG_RUNTIME_DIR", errno: ENOENT, reason, hint });
 }
 
