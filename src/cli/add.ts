@@ -2,7 +2,7 @@
 
 import { defineCommand } from "citty";
 import { refuseOffline } from "../control/affinity.ts";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import type { DaemonPlan } from "../control/daemon.ts";
 import { type Voice, voice, VOICE_OF_RUN } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
@@ -165,14 +165,9 @@ async function add(
 /** The plan, or, where the device waits for a server already, how to serve that. */
 async function waitingDevice(plan: ServePlan, registry: TargetRegistry): Promise<DaemonPlan> {
   if (plan.id < 0) throw new UsageError("--or-recover: say which device: -n ID");
-  const channel = new KernelChannel();
-  try {
-    const say = (line: string): void => void process.stderr.write(`ublk add: ${line}\n`);
-    const waiting = await planWaiting(channel, plan.id, registry, say);
-    return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
-  } finally {
-    channel.close();
-  }
+  const say = (line: string): void => void process.stderr.write(`ublk add: ${line}\n`);
+  const waiting = await withChannel((channel) => planWaiting(channel, plan.id, registry, say));
+  return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
 }
 
 /** It is kept nowhere, so whoever recovers the device would not have it. */
@@ -239,13 +234,7 @@ export async function announcement(
   plan: DaemonPlan,
   speaking: Voice,
 ): Promise<{ notes: string; text: string }> {
-  const channel = new KernelChannel();
-  let view: DeviceView;
-  try {
-    view = await viewDevice(channel, id);
-  } finally {
-    channel.close();
-  }
+  const view = await withChannel((channel) => viewDevice(channel, id));
   const notes: string[] = [];
   if ("queues" in plan && view.nr_hw_queues < plan.queues) {
     const got = `the driver gave ${view.nr_hw_queues}, one for each CPU`;

@@ -1,7 +1,7 @@
 /** `ublk chown-device`: what udev runs as root for the nodes of ordinary users' devices. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { handOver } from "../control/hand_over.ts";
 import { UsageError } from "../target/parse.ts";
 import { parseOptions } from "./options.ts";
@@ -16,11 +16,6 @@ export const chownDeviceCommand = defineCommand({
     parseOptions(at < 0 ? rawArgs : rawArgs.toSpliced(at, 1), {});
     const path = rawArgs[at];
     if (path === undefined) throw new UsageError("which node? ublk chown-device /dev/ublkcN");
-    const channel = new KernelChannel();
-    try {
-      await handOver(channel, path);
-    } finally {
-      channel.close();
-    }
+    await withChannel((channel) => handOver(channel, path));
   },
 });

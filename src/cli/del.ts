@@ -1,7 +1,7 @@
 /** `ublk del`: the device ends, and its server with it. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
 import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
 import type { OptionDef } from "../target/target.ts";
@@ -51,11 +51,9 @@ export async function removeTelling(verb: string, id: number, how: HowToEnd = {}
     const who = `${blockDevice(id)} is still open somewhere (a mounted file system?)`;
     process.stderr.write(`ublk ${verb}: waiting: ${who}\n`);
   }, PATIENCE_MS);
-  const channel = new KernelChannel();
   try {
-    await removeDevice(channel, id, how);
+    await withChannel((channel) => removeDevice(channel, id, how));
   } finally {
     clearTimeout(timer);
-    channel.close();
   }
 }

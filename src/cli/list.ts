@@ -1,7 +1,7 @@
 /** `ublk list`: the devices that exist, whoever serves them. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { deviceIds } from "../control/device.ts";
 import { isDenied, isGone } from "../control/remove.ts";
 import { type DeviceView, viewDevice } from "../control/view.ts";
@@ -40,12 +40,11 @@ export const listCommand = defineCommand({
   },
 });
 
-async function viewAll(id: number | undefined): Promise<DeviceView[]> {
-  const channel = new KernelChannel();
-  const views: DeviceView[] = [];
-  let denied = 0;
-  try {
+const viewAll = (id: number | undefined): Promise<DeviceView[]> =>
+  withChannel(async (channel) => {
     if (id !== undefined) return [await viewDevice(channel, id)];
+    const views: DeviceView[] = [];
+    let denied = 0;
     for (const existing of deviceIds()) {
       try {
         views.push(await viewDevice(channel, existing));
@@ -56,7 +55,4 @@ async function viewAll(id: number | undefined): Promise<DeviceView[]> {
     }
     if (denied > 0) process.stderr.write(`ublk list: note: ${denied} of other users not shown\n`);
     return views;
-  } finally {
-    channel.close();
-  }
-}
+  });

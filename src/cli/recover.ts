@@ -1,7 +1,7 @@
 /** `ublk recover` and `ublk upgrade`: another server for a device that lives on. */
 
 import { type CommandDef, defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
 import { recoveryOf } from "../control/features.ts";
 import { voice } from "../control/hidden_verbs.ts";
@@ -73,16 +73,13 @@ interface Checked {
 }
 
 async function checkedPlan(id: number, how: How, targets: TargetRegistry): Promise<Checked> {
-  const channel = new KernelChannel();
-  try {
+  return withChannel(async (channel) => {
     const plan = await planRecovery(channel, id, how, targets);
     const target = await targets[plan.target]!();
     const question = target.question?.(plan.config);
     const secret = question === undefined ? undefined : askSecret(question);
     return { plan: { ...plan, secret: secret !== undefined }, secret };
-  } finally {
-    channel.close();
-  }
+  });
 }
 
 async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<void> {
@@ -91,16 +88,15 @@ async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<
 }
 
 /** Those that it is about; for the others there is nothing to do. */
-async function candidates(how: How): Promise<number[]> {
-  const channel = new KernelChannel();
-  const found: number[] = [];
-  for (const id of deviceIds()) {
-    const info = await getDevInfo(channel, id).catch(() => undefined); // deleted while we looked
-    if (info === undefined || recoveryOf(info.flags) === "none") continue;
-    const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
-    const lost = stateName(info) !== "DEAD" && !live;
-    if (how === "recover" ? lost : live) found.push(id);
-  }
-  channel.close();
-  return found;
-}
+const candidates = (how: How): Promise<number[]> =>
+  withChannel(async (channel) => {
+    const found: number[] = [];
+    for (const id of deviceIds()) {
+      const info = await getDevInfo(channel, id).catch(() => undefined); // deleted while we looked
+      if (info === undefined || recoveryOf(info.flags) === "none") continue;
+      const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
+      const lost = stateName(info) !== "DEAD" && !live;
+      if (how === "recover" ? lost : live) found.push(id);
+    }
+    return found;
+  });

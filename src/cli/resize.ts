@@ -1,7 +1,7 @@
 /** `ublk resize`: a live device becomes larger or, when that is said, smaller. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { resizeDevice, type WantedSize } from "../control/resize.ts";
 import { viewDevice } from "../control/view.ts";
 import { parseSize, UsageError } from "../target/parse.ts";
@@ -34,15 +34,12 @@ export const resizeCommand = defineCommand({
     const { size, shrink, json } = values;
     const id = neededId(values);
     const wanted = parseWanted(size as string | undefined);
-    const channel = new KernelChannel();
-    try {
+    await withChannel(async (channel) => {
       const { from, to } = await resizeDevice(channel, id, wanted, shrink === true);
       if (json === true) print(`${JSON.stringify(await viewDevice(channel, id), null, 2)}\n`);
       else if (from === to) print(`device ${id} has ${to} bytes\n`);
       else print(`device ${id} has ${to} bytes now, ${from} before\n`);
-    } finally {
-      channel.close();
-    }
+    });
   },
 });
 

@@ -1,7 +1,7 @@
 /** `ublk stop`: the block device and its server end; the device's number stays taken. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { stopForGood } from "../control/remove.ts";
 import { cittyArgs, ID_OPTION, neededId, type OptionTable, parseOptions } from "./options.ts";
 import { SAFE_OPTION } from "./del.ts";
@@ -18,12 +18,7 @@ export const stopCommand = defineCommand({
   async run({ rawArgs }) {
     const values = parseOptions(rawArgs, OPTIONS);
     const id = neededId(values);
-    const channel = new KernelChannel();
-    try {
-      const how = { safe: values["safe"] === true, unserved: values["unserved"] === true };
-      await stopForGood(channel, id, how);
-    } finally {
-      channel.close();
-    }
+    const how = { safe: values["safe"] === true, unserved: values["unserved"] === true };
+    await withChannel((channel) => stopForGood(channel, id, how));
   },
 });

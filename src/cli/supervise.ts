@@ -1,6 +1,6 @@
 /** The hidden verb behind `add --supervise`: starts a server, and others after it. */
 
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { answerFailed, answerLive, answerWaiting, launch, nameProcess } from "../control/launch.ts";
 import { openLog } from "../control/log.ts";
 import { planRecovery } from "../control/recover.ts";
@@ -39,20 +39,12 @@ export async function runSupervise(argv: readonly string[], targets: TargetRegis
 }
 
 async function remove(id: number): Promise<void> {
-  const channel = new KernelChannel();
-  try {
-    await removeDevice(channel, id);
-  } finally {
-    channel.close();
-  }
+  await withChannel((channel) => removeDevice(channel, id));
 }
 
 async function recover(id: number, program: number, targets: TargetRegistry): Promise<void> {
-  const channel = new KernelChannel();
-  try {
+  await withChannel(async (channel) => {
     const plan = await planRecovery(channel, id, "recover", targets);
     await launch(plan, { again: true, program });
-  } finally {
-    channel.close();
-  }
+  });
 }

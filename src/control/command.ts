@@ -32,6 +32,16 @@ export interface Channel {
   close(): void;
 }
 
+/** A channel of its own for as long as `work` takes. */
+export async function withChannel<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
+  const channel = new KernelChannel();
+  try {
+    return await work(channel);
+  } finally {
+    channel.close();
+  }
+}
+
 /** /dev/ublk-control behind a ring of its own. Several commands may be under way at once. */
 export class KernelChannel implements Channel {
   readonly #fd: number;

@@ -9,7 +9,7 @@
 import { SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
-import { KernelChannel } from "./command.ts";
+import { KernelChannel, withChannel } from "./command.ts";
 import { getDevInfo, stateName, stopDevice } from "./device.ts";
 import type { Log } from "./log.ts";
 import { giveBackProgram, isServing, openProcess } from "./process.ts";
@@ -93,14 +93,11 @@ function programOf(pid: number, last: number): number {
 
 /** Undefined when there is no such device any more. */
 async function look(id: number): Promise<DevInfo | undefined> {
-  const channel = new KernelChannel();
   try {
-    return await getDevInfo(channel, id);
+    return await withChannel((channel) => getDevInfo(channel, id));
   } catch (error) {
     if (isGone(error)) return undefined;
     throw error;
-  } finally {
-    channel.close();
   }
 }
 
