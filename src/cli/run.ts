@@ -1,6 +1,6 @@
 /** `ublk run`: a device for as long as a command runs, and the command's own exit status. */
 
-import { statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { type CommandDef, defineCommand } from "citty";
@@ -72,10 +72,7 @@ export function splitWords(argv: readonly string[]): Words {
 /** A file of that name, where a program would be looked for. */
 function isThere(program: string): boolean {
   const folders = program.includes("/") ? [""] : (process.env["PATH"] ?? "").split(":");
-  return folders.some((folder) => {
-    const path = folder === "" ? program : join(folder, program);
-    return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
-  });
+  return folders.some((folder) => existsSync(folder === "" ? program : join(folder, program)));
 }
 
 function giveUp(status: number, why: string): void {
