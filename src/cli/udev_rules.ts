@@ -22,7 +22,7 @@ export const udevRulesCommand = defineCommand({
     if (group !== undefined && !/^[a-z_][a-z0-9_-]*$/.test(group)) {
       throw new UsageError(`--group '${group}': give the name of a group`);
     }
-    print(rules(trustedProgram("udev-rules"), group));
+    print(rules(trustedProgram(), group));
   },
 });
 

@@ -24,7 +24,7 @@ export const unitCommand = defineCommand({
   run({ rawArgs }) {
     const dir = parseOptions(rawArgs, OPTIONS)["dir"] as string | undefined;
     const folder = dir === undefined ? undefined : absolutePath("--dir", dir);
-    const program = plainProgram("unit");
+    const program = plainProgram();
     // Not refused: to a user's own systemd, his own program is as good.
     const part = isSystemRoot() ? changeable(program) : undefined;
     if (part !== undefined) {

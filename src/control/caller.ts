@@ -15,9 +15,9 @@ export function isSystemRoot(map = "/proc/self/uid_map"): boolean {
 
 export const INSTALL = "install it first: install -m 755 ublk /usr/local/bin, and run that one";
 
-/** Our own path, for the configuration that `verb` makes: one word there, and this program. */
-export function plainProgram(verb: string, path = realpathSync(process.execPath)): string {
-  const facts = { op: verb, errno: 0, subject: path, hint: INSTALL };
+/** Our own path, for configuration: one word there, and this program. */
+export function plainProgram(path = realpathSync(process.execPath)): string {
+  const facts = { op: "program", errno: 0, subject: path, hint: INSTALL };
   if (!/^[\w./+-]+$/.test(path)) {
     const reason = "has a character that udev and systemd take for their own";
     throw new SysError({ ...facts, reason });
@@ -29,12 +29,12 @@ export function plainProgram(verb: string, path = realpathSync(process.execPath)
 }
 
 /** The same for what makes root run it: nobody but root may change it. */
-export function trustedProgram(verb: string, path = realpathSync(process.execPath)): string {
-  plainProgram(verb, path);
+export function trustedProgram(path = realpathSync(process.execPath)): string {
+  plainProgram(path);
   const part = changeable(path);
   if (part === undefined) return path;
   const reason = `would run as root, and others than root can change ${part}`;
-  throw new SysError({ op: verb, errno: 0, subject: path, reason, hint: INSTALL });
+  throw new SysError({ op: "program", errno: 0, subject: path, reason, hint: INSTALL });
 }
 
 /** The file itself or a folder on the way to it that others than root can change. */

@@ -133,6 +133,14 @@ describe("what goes wrong in the server in the foreground is said as by the verb
   });
 });
 
+test.each(["unit", "udev-rules"])("'%s' does not name the runtime as the program", (line) => {
+  const { code, out, err } = ublk(line);
+  expect([code, out]).toEqual([1, ""]);
+  expect(err).toMatch(
+    /^ublk [^:]+: program \S+: is the runtime[^\n]*\n +install it first[^\n]*\n$/,
+  );
+});
+
 test("a file may begin with a hyphen behind --", () => {
   const { code, err } = ublk("info -- -dash.img");
   expect(code).toBe(1);
