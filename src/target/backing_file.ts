@@ -68,12 +68,12 @@ export interface ImageFile {
   close(): void;
 }
 
-/** Opens and locks an image; throws SysError. */
-export function openImageFile(path: string, readOnly: boolean): ImageFile {
+/** Opens and locks an image; throws SysError. `mayShare`: the verb knows --read-only. */
+export function openImageFile(path: string, readOnly: boolean, mayShare = true): ImageFile {
   const kind = kindOf(path);
-  const { fd } = openFor(path, kind, { readOnly, buffered: true, offset: 0 }, 0);
+  const { fd } = openFor(path, kind, { readOnly, buffered: true, offset: 0 }, 0, mayShare);
   try {
-    lockImage(fd, path, readOnly);
+    lockImage(fd, path, readOnly, mayShare);
     const stats = fstatSync(fd);
     const rotational = isRotational(fd, kind);
     const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
@@ -150,7 +150,13 @@ interface Opened {
   direct: boolean;
 }
 
-function openFor(path: string, kind: Kind, options: BackingOptions, direct: number): Opened {
+function openFor(
+  path: string,
+  kind: Kind,
+  options: BackingOptions,
+  direct: number,
+  mayShare = true,
+): Opened {
   // O_EXCL on a block device: refused while it is mounted, and nobody mounts it under us.
   const exclusive = kind === "block" && !options.readOnly ? libc.O_EXCL : 0;
   const access = options.readOnly ? libc.O_RDONLY : libc.O_RDWR;
@@ -160,17 +166,19 @@ function openFor(path: string, kind: Kind, options: BackingOptions, direct: numb
     if (!(error instanceof SysError)) throw error;
     // A file system without direct IO says so here.
     if (direct !== 0 && error.errno === EINVAL) return openFor(path, kind, options, 0);
-    throw explainOpen(error, options.readOnly);
+    throw explainOpen(error, options.readOnly, mayShare);
   }
 }
 
-function explainOpen(error: SysError, readOnly: boolean): SysError {
+function explainOpen(error: SysError, readOnly: boolean, mayShare: boolean): SysError {
   if (error.errno === EBUSY) {
-    return error.withHint("it is mounted or otherwise in use; --read-only only looks at it");
+    const busy = "it is mounted or otherwise in use";
+    return error.withHint(mayShare ? `${busy}; --read-only only looks at it` : busy);
   }
   const denied = [EACCES, EPERM, EROFS].includes(error.errno);
   if (!denied || readOnly) return error;
-  return error.withHint("it cannot be written: add --read-only, or run as somebody who may");
+  const way = mayShare ? "add --read-only, or run as somebody who may" : "run as somebody who may";
+  return error.withHint(`it cannot be written: ${way}`);
 }
 
 function inspect(

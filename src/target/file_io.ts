@@ -5,7 +5,7 @@ import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import { dropCached, fallocate } from "../../ffi/libc.ts";
 import { deviceSize } from "./backing_limits.ts";
 
-export { EINVAL, EIO, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
+export { EINVAL, EIO, ENOENT, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
 
 /** One file, or what stands in for it in a test. */
 export interface SyncFile {

@@ -24,9 +24,13 @@ const CONSISTENT_READ = 0;
 const WRITE = 1;
 const RESIZE = 3;
 const PERMISSIONS = 64;
+const END_IT = "end that use first";
 
-/** Takes the locks of a reader or of a writer; throws when somebody else's stand against it. */
-export function lockImage(fd: number, path: string, readOnly: boolean): void {
+/**
+ * Takes the locks of a reader or of a writer; throws when somebody else's stand against it.
+ * `mayShare`: the verb knows --read-only.
+ */
+export function lockImage(fd: number, path: string, readOnly: boolean, mayShare = true): void {
   const uses = readOnly ? [CONSISTENT_READ] : [CONSISTENT_READ, WRITE];
   const refuses = [WRITE, RESIZE];
   // Take first and look afterwards: of two who come together, at least one sees the other.
@@ -41,7 +45,7 @@ export function lockImage(fd: number, path: string, readOnly: boolean): void {
     errno: EAGAIN,
     subject: path,
     reason: "is in use: another ublk device, qemu or qemu-nbd has it open",
-    hint: "end that use first; readers can share it with --read-only",
+    hint: mayShare ? "end that use first; readers can share it with --read-only" : END_IT,
   });
 }
 

@@ -5,7 +5,7 @@
  * request means (`Handlers`, in a Worker). It never learns how commands or bytes travel.
  */
 
-import { EOPNOTSUPP } from "../../ffi/errno.ts";
+import { EOPNOTSUPP, type SysError } from "../../ffi/errno.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_F_NOUNMAP,
@@ -229,6 +229,8 @@ export interface CheckReport {
   status: number;
   lines: string[];
   json: Record<string, unknown>;
+  /** Why there is nothing to report, but for the status. */
+  refusal?: SysError;
 }
 
 /** An image and what it stands on, the image itself first; stable names. */

@@ -2,7 +2,8 @@
 
 import { realpathSync } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
-import { type SyncFile, SysError } from "../../src/target/file_io.ts";
+import { ENOENT, type SyncFile, SysError } from "../../src/target/file_io.ts";
+import { looksRaw, otherFormat } from "./foreign.ts";
 import { type Header, ImageError, isQcow2, readHeader } from "./header.ts";
 
 /** One image of a chain, as its files are open. */
@@ -37,7 +38,7 @@ export function openChain(path: string, readOnly: boolean, open: OpenFile): Chai
 
 /** To be looked at only: as much of the chain as can be opened. Throws for `path` itself. */
 export function openPartOfChain(path: string, open: OpenFile): ChainImage {
-  return new ChainOpener(open, false).image(path, "qcow2", true);
+  return new ChainOpener(open, false).image(path, undefined, true);
 }
 
 class ChainOpener {
@@ -53,7 +54,8 @@ class ChainOpener {
   image(path: string, format: string | undefined, readOnly: boolean): ChainImage {
     const [file, index] = this.#file(path, readOnly);
     const bytes = readStart(file);
-    const raw = format === "raw" || (format === undefined && !isQcow2(bytes));
+    const raw = format === "raw" || (format === undefined && looksRaw(bytes));
+    if (!raw && !isQcow2(bytes)) throw otherFormat(path, bytes, this.#paths.length === 1);
     const image: ChainImage = {
       path,
       file,
@@ -67,9 +69,12 @@ class ChainOpener {
     };
     const header = image.header;
     if (header === undefined) return image;
+    if (header.size === 0 && this.#whole) throw emptyDisk(path);
     if (header.dataFileName !== undefined && header.externalData) {
       const dataPath = beside(path, header.dataFileName, "external data file");
-      [image.dataFile, image.dataIndex] = this.#file(dataPath, readOnly);
+      [image.dataFile, image.dataIndex] = standing(path, "data file", dataPath, () =>
+        this.#file(dataPath, readOnly),
+      );
     }
     if (header.backingName !== undefined) this.#backing(image, header, header.backingName);
     return image;
@@ -77,8 +82,11 @@ class ChainOpener {
 
   #backing(image: ChainImage, header: Header, name: string): void {
     try {
-      image.backingPath = beside(image.path, name, "backing file");
-      image.backing = this.image(image.backingPath, backingFormat(image.path, header), true);
+      const backing = (image.backingPath = beside(image.path, name, "backing file"));
+      const format = backingFormat(image.path, header);
+      image.backing = standing(image.path, "backing file", backing, () =>
+        this.image(backing, format, true),
+      );
     } catch (error) {
       if (this.#whole || !(error instanceof SysError)) throw error;
       image.backingError = error;
@@ -95,6 +103,26 @@ class ChainOpener {
     }
     this.#paths.push(real);
     return [this.#open(path, readOnly), this.#paths.length - 1];
+  }
+}
+
+function emptyDisk(path: string): ImageError {
+  return new ImageError(path, "size is 0: there is no disk in it", "qemu-img resize gives one");
+}
+
+/** How qemu-img is told that it is elsewhere now. */
+const MOVED = { "backing file": "rebase -u", "data file": "amend -o data_file=" };
+
+/** What goes wrong with `path` itself is told with who wants it: nobody typed that name. */
+function standing<T>(image: string, what: keyof typeof MOVED, path: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (!(error instanceof SysError) || error.subject !== path) throw error;
+    const role = `it is the ${what} of ${image}`;
+    const way = error.errno === ENOENT ? `qemu-img ${MOVED[what]} names another` : error.hint;
+    const hint = way === undefined ? role : `${role}; ${way}`;
+    throw new SysError({ ...error.facts(), hint });
   }
 }
 

@@ -43,7 +43,7 @@ export function readHeader(bytes: Uint8Array, path: string, fileSize: number): H
   const refuse = (reason: string, hint?: string): never => {
     throw new ImageError(path, reason, hint);
   };
-  if (!isQcow2(bytes)) refuse("has no qcow2 magic", "a raw image is served by -t loop");
+  if (!isQcow2(bytes)) refuse("has no qcow2 magic");
   if (bytes.length < q.V2_HEADER_LENGTH) refuse("ends inside the header");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(4);
@@ -124,7 +124,9 @@ function readFeatures(view: DataView, clusterBits: number, refuse: Refuse): type
 
 function readOffset(view: DataView, at: number, name: string, refuse: Refuse): number {
   const value = view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4);
-  if (value > q.OFFSET_MAX) refuse(`${name} is ${value}, larger than any file`);
+  if (value > q.OFFSET_MAX) {
+    refuse(`${name} is 0x${view.getBigUint64(at).toString(16)}, larger than any file`);
+  }
   return value;
 }
 
@@ -172,7 +174,6 @@ function hasControls(name: string): boolean {
 
 function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
   const { clusterSize, l1Size } = header;
-  if (header.size === 0) refuse("size is 0: there is no disk in it", "qemu-img resize gives one");
   if (header.refcountOrder > q.REFCOUNT_ORDER_MAX) {
     refuse(`refcount_order is ${header.refcountOrder}; 6 (64 bits) is the most`);
   }

@@ -155,6 +155,62 @@ testQemu("backing files that are not followed are named", () => {
   target.open(configOf(over(`file:${base}`, "qcow2"))).close();
 });
 
+testQemu("what is wrong with a file that nobody named is told with the image that names it", () => {
+  const hintOf = (path: string): string => {
+    try {
+      target.open(configOf(path)).close();
+    } catch (error) {
+      return (error as SysError).hint ?? "";
+    }
+    throw new Error("it was opened");
+  };
+  const over = (path: string, name: string): string => {
+    must(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", path, "4M"]);
+    return path;
+  };
+  const missing = over(folder("lacks.qcow2"), "missing.img");
+  expect(hintOf(missing)).toBe(
+    `it is the backing file of ${missing}; qemu-img rebase -u names another`,
+  );
+  must(["mkfifo", folder("a-fifo")]);
+  const pipe = over(folder("piped.qcow2"), "a-fifo");
+  expect(hintOf(pipe)).toStartWith(`it is the backing file of ${pipe}; give a regular file`);
+  const middle = folder("middle.qcow2");
+  const top = folder("top.qcow2");
+  over(middle, "missing.img");
+  must(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", middle, "-F", "qcow2", top, "4M"]);
+  expect(hintOf(top)).toStartWith(`it is the backing file of ${middle}`);
+  const split = folder("split.qcow2");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data.raw", split, "4M"]);
+  rmSync(`${folder("data.raw")}`, { force: true });
+  rmSync("data.raw", { force: true });
+  expect(hintOf(split)).toBe(
+    `it is the data file of ${split}; qemu-img amend -o data_file= names another`,
+  );
+});
+
+testQemu("a number that no file has is shown as it stands there", () => {
+  const path = create();
+  poke(path, 24, ...Array.from({ length: 8 }, () => 0xff));
+  expect(refusal(path)).toContain("size is 0xffffffffffffffff, larger than any file");
+});
+
+testQemu(
+  "a disk of no size is not served, and a backing file of an unnoted format not guessed",
+  () => {
+    const empty = folder("no-size.qcow2");
+    must(["qemu-img", "create", "-q", "-f", "qcow2", empty, "0"]);
+    expect(refusal(empty)).toContain("size is 0: there is no disk in it");
+    const container = folder("container");
+    writeFileSync(container, Buffer.concat([Buffer.from("KDMV"), new Uint8Array(65532)]));
+    const path = create();
+    // Without its extension the header does not say which format the backing file has.
+    must(["qemu-img", "rebase", "-u", "-b", container, "-F", "raw", path]);
+    poke(path, readFileSync(path).indexOf(Buffer.from([0xe2, 0x79, 0x2a, 0xca])), 0x11, 0x11);
+    expect(refusal(path)).toContain(`${container}: has no qcow2 magic: it is VMDK`);
+  },
+);
+
 testQemu("a backing file is where the file system says, behind symlinks too", () => {
   const at = (name: string): string => folder(`links/${name}`);
   mkdirSync(at("store/v2"), { recursive: true });
