@@ -1,9 +1,9 @@
 /** `ublk check`: whether an image is consistent, and repairs when asked to. */
 
 import { type CommandDef, defineCommand } from "citty";
-import { EXIT_FAILED } from "../control/report.ts";
+import { EXIT_FAILED, reportOf } from "../control/report.ts";
 import { UsageError } from "../target/parse.ts";
-import type { CheckWish, TargetRegistry } from "../target/target.ts";
+import type { CheckReport, CheckWish, TargetRegistry } from "../target/target.ts";
 import { imageArgument, imageTools } from "./image.ts";
 import { cittyArgs, JSON_OPTION, type OptionTable } from "./options.ts";
 import { print } from "./print.ts";
@@ -36,13 +36,26 @@ export function checkCommand(targets: TargetRegistry): CommandDef {
       if (process.stderr.isTTY) wish.progress = showProgress;
       process.exitCode = EXIT_FAILED; // until there is a better answer
       const tools = await imageTools(targets);
-      const report = tools.check(path, wish);
-      if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-      if (values["json"] === true) print(`${JSON.stringify(report.json)}\n`);
+      const report = checked(() => tools.check(path, wish));
+      const json = values["json"] === true;
+      const { refusal, status } = report;
+      if (refusal !== undefined) {
+        // An error like all others but for its exit status.
+        process.stderr.write(reportOf(refusal, "ublk check", json, status).text);
+      } else if (json) print(`${JSON.stringify(report.json)}\n`);
       else print(`${report.lines.join("\n")}\n`);
-      process.exitCode = report.status;
+      process.exitCode = status;
     },
   });
+}
+
+/** What `check` answers or throws, on a line without the bar. */
+function checked(check: () => CheckReport): CheckReport {
+  try {
+    return check();
+  } finally {
+    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  }
 }
 
 function showProgress(part: number): void {

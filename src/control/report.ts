@@ -13,11 +13,19 @@ export interface Report {
   status: number;
 }
 
-/** `command`: the program and its verb, if that is known. Not every verb knows --json. */
-export function reportOf(error: unknown, command: string, json: boolean): Report {
+/**
+ * `command`: the program and its verb, if that is known. Not every verb knows --json. `failed`: the
+ * exit code when the words made sense.
+ */
+export function reportOf(
+  error: unknown,
+  command: string,
+  json: boolean,
+  failed = EXIT_FAILED,
+): Report {
   // Of `check`, 2 would say that the image is corrupt.
   const isUsage = error instanceof UsageError && !command.endsWith(" check");
-  const status = isUsage ? EXIT_USAGE : EXIT_FAILED;
+  const status = isUsage ? EXIT_USAGE : failed;
   const known = !(error as Error).message.startsWith("unknown option '--json'");
   const text = json && known ? asJson(error, command, status) : asLines(error, command).join("\n");
   return { text: `${text}\n`, status };

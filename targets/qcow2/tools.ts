@@ -2,7 +2,7 @@
 
 import { statSync } from "node:fs";
 import { openImageFile } from "../../src/target/backing_file.ts";
-import { DescriptorFile } from "../../src/target/file_io.ts";
+import { DescriptorFile, SysError } from "../../src/target/file_io.ts";
 import type { CheckReport, CheckWish, ImageTools, InfoReport } from "../../src/target/target.ts";
 import { type Bitmap, BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
 import { checkImage } from "./check.ts";
@@ -24,24 +24,28 @@ const SECTOR = 512;
 export const qcow2Tools: ImageTools = { check, info };
 
 function check(path: string, wish: CheckWish): CheckReport {
-  const opened = openImageFile(path, wish.repair === undefined);
+  const opened = openImageFile(path, wish.repair === undefined, false);
   try {
     const image = new DescriptorFile(opened.fd, path);
     const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
     image.read(bytes, 0);
-    if (!isQcow2(bytes)) {
-      const line = "this image's format has nothing that could be checked";
-      return { status: UNSUPPORTED, lines: [line], json: { path, error: line } };
-    }
+    if (!isQcow2(bytes)) return unsupported(path);
     const header = readHeader(bytes, path, image.size());
     const before = checkImage(image, header, wish.progress);
     const wrong = before.corruptions > 0 || before.leaks > 0 || isMarked(header);
     if (wish.repair === undefined || !wrong) return reportOf(path, before, header);
     const after = repairImage(image, header, wish.repair, wish.progress);
-    return reportOf(path, after, header, before);
+    image.read(bytes, 0);
+    return reportOf(path, after, readHeader(bytes, path, image.size()), before);
   } finally {
     opened.close();
   }
+}
+
+function unsupported(path: string): CheckReport {
+  const reason = "its format has nothing that could be checked";
+  const refusal = new SysError({ op: "check", errno: 0, subject: path, reason });
+  return { status: UNSUPPORTED, lines: [], json: {}, refusal };
 }
 
 function isMarked(header: Header): boolean {
@@ -51,14 +55,17 @@ function isMarked(header: Header): boolean {
 function reportOf(path: string, found: Findings, header: Header, before?: Findings): CheckReport {
   const lines = [...found.messages];
   if (before !== undefined) {
-    const fixed = Math.max(0, before.corruptions - found.corruptions);
-    lines.push(`repaired: ${fixed} errors, ${Math.max(0, before.leaks - found.leaks)} leaks`);
+    const errors = Math.max(0, before.corruptions - found.corruptions);
+    const leaks = Math.max(0, before.leaks - found.leaks);
+    lines.push(`repaired: ${count(errors, "error")}, ${count(leaks, "leak")}`);
   }
   const { corruptions, leaks, allocated, compressed, total, endOffset } = found;
-  if (corruptions > 0) lines.push(`${corruptions} errors: data may be corrupted, or be by a write`);
-  if (leaks > 0) lines.push(`${leaks} leaked clusters: space is lost, data is not`);
+  const danger = "data may be corrupted, or a write may corrupt it";
+  if (corruptions > 0) lines.push(`${count(corruptions, "error")}: ${danger}`);
+  if (leaks > 0) lines.push(`${count(leaks, "leaked cluster")}: space is lost, data is not`);
   if (corruptions === 0 && leaks === 0) lines.push("no errors");
-  const part = ((100 * allocated) / total).toFixed(2);
+  lines.push(...marksOf(header));
+  const part = total === 0 ? "0.00" : ((100 * allocated) / total).toFixed(2);
   lines.push(`${allocated}/${total} = ${part}% allocated, ${compressed} of them compressed`);
   lines.push(`image end offset: ${endOffset}`);
   const status = corruptions > 0 ? CORRUPT : leaks > 0 ? LEAKS : CLEAN;
@@ -81,11 +88,27 @@ function reportOf(path: string, found: Findings, header: Header, before?: Findin
   return { status, lines, json };
 }
 
+const count = (many: number, what: string): string => `${many} ${what}${many === 1 ? "" : "s"}`;
+
+/** What may stand there although the image is in order, and what follows from it. */
+function marksOf({ incompatible }: Header): string[] {
+  const lines: string[] = [];
+  if ((incompatible & q.INCOMPATIBLE_CORRUPT) !== 0) {
+    lines.push(
+      "marked as corrupt: served with --read-only alone, until --repair all takes the mark away",
+    );
+  }
+  if ((incompatible & q.INCOMPATIBLE_DIRTY) !== 0) {
+    lines.push("marked as dirty: its refcounts are made anew when it is next served for writing");
+  }
+  return lines;
+}
+
 function info(path: string): InfoReport {
   const closers: (() => void)[] = [];
   try {
     const chain = openPartOfChain(path, (name) => {
-      const opened = openImageFile(name, true);
+      const opened = openImageFile(name, true, false);
       closers.push(opened.close);
       return new DescriptorFile(opened.fd, name);
     });

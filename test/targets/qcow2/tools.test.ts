@@ -1,8 +1,9 @@
 /** targets/qcow2/tools.ts: what `ublk info` says is what qemu-img info says, field by field. */
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { openImageFile } from "../../../src/target/backing_file.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
@@ -164,3 +165,85 @@ describe.skipIf(!hasQemu)(
     });
   },
 );
+
+function ublk(...words: string[]) {
+  const child = Bun.spawnSync([process.execPath, MAIN, ...words]);
+  return { code: child.exitCode, out: child.stdout.toString(), err: child.stderr.toString() };
+}
+
+test.skipIf(!hasQemu).each([0, 1, 512, 1000])("a raw file of %i bytes is shown as one", (size) => {
+  const path = folder("raw.img");
+  writeFileSync(path, new Uint8Array(size));
+  expect(ours(path)).toEqual(theirs(path));
+  expect(ublk("info", path)).toMatchObject({ code: 0, err: "" });
+});
+
+test.skipIf(!hasQemu)("an image of no size is shown, and checked", () => {
+  const path = folder("none.qcow2");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", path, "0"]);
+  expect(ours(path)).toEqual(theirs(path));
+  const { status, lines } = qcow2Tools.check(path, { repair: undefined });
+  expect([status, lines[0]]).toEqual([0, "no errors"]);
+  expect(lines[1]).toStartWith("0/0 = 0.00%");
+});
+
+describe.skipIf(!hasQemu)("formats of others are known for what they are:", () => {
+  test.each([
+    ["vmdk", "VMDK"],
+    ["vdi", "VDI"],
+    ["vpc", "VHD"],
+    ["vhdx", "VHDX"],
+    ["qed", "QED"],
+    ["parallels", "Parallels"],
+  ])("%s", (format, name) => {
+    const path = folder(`a.${format}`);
+    must(["qemu-img", "create", "-q", "-f", format, path, "8M"]);
+    const { code, out, err } = ublk("info", path);
+    expect([code, out]).toEqual([1, ""]);
+    expect(err).toStartWith(`ublk info: qcow2 ${path}: has no qcow2 magic: it is ${name}\n`);
+    expect(err).toContain("qemu-img convert");
+    expect(err).not.toContain("-t loop");
+  });
+});
+
+test("what cannot be checked is said on standard error, with its name and status 63", () => {
+  const path = folder("plain.img");
+  writeFileSync(path, new Uint8Array(4096));
+  const line = `check ${path}: its format has nothing that could be checked`;
+  expect(ublk("check", path)).toEqual({ code: 63, out: "", err: `ublk check: ${line}\n` });
+  const { code, out, err } = ublk("check", path, "--json");
+  expect([code, out]).toEqual([63, ""]);
+  const { error } = JSON.parse(err) as { error: Facts };
+  expect(error).toMatchObject({ verb: "check", kind: "system", message: line, exit_code: 63 });
+});
+
+test.skipIf(!hasQemu)(
+  "marks are told, of an image that is otherwise in order, and after repair",
+  () => {
+    const path = folder("marked.qcow2");
+    must(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"]);
+    const bytes = readFileSync(path);
+    bytes[79] = 3;
+    writeFileSync(path, bytes);
+    const { status, lines, json } = qcow2Tools.check(path, { repair: undefined });
+    expect([status, lines[0]]).toEqual([0, "no errors"]);
+    expect(lines[1]).toStartWith("marked as corrupt");
+    expect(lines[2]).toStartWith("marked as dirty");
+    expect(json).toMatchObject({ corrupt: true, dirty: true });
+    const repaired = qcow2Tools.check(path, { repair: "all" });
+    expect(repaired.lines.slice(0, 2)).toEqual(["repaired: 0 errors, 0 leaks", "no errors"]);
+    expect(repaired.lines.join()).not.toContain("marked");
+    expect(repaired.json).toMatchObject({ corrupt: false, dirty: false });
+  },
+);
+
+test.skipIf(!hasQemu)("an image in use: neither verb advises an option that it has not", () => {
+  const path = folder("used.qcow2");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"]);
+  const { close } = openImageFile(path, false);
+  for (const words of [["info"], ["check"], ["check", "-r", "all"]]) {
+    const { code, err } = ublk(...words, path);
+    expect([code, err.split("\n")[1]!.trim()]).toEqual([1, "end that use first"]);
+  }
+  close();
+});
