@@ -8,15 +8,15 @@ export const IORING_OP_TIMEOUT = 11;
 export const IORING_OP_FALLOCATE = 17;
 export const IORING_OP_READ = 22;
 export const IORING_OP_WRITE = 23;
-export const IORING_OP_MSG_RING = 40;
+const IORING_OP_MSG_RING = 40;
 export const IORING_OP_URING_CMD = 46;
 
 const IOSQE_FIXED_FILE = 1 << 0;
 export const IOSQE_IO_LINK = 1 << 2;
-export const IOSQE_BUFFER_SELECT = 1 << 5;
+const IOSQE_BUFFER_SELECT = 1 << 5;
 export const IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 /** In the op flags of IORING_OP_URING_CMD. */
-export const IORING_URING_CMD_MULTISHOT = 1 << 1;
+const IORING_URING_CMD_MULTISHOT = 1 << 1;
 /** In a CQE's flags: more completions will come; the buffer has room left; whose buffer it is. */
 export const IORING_CQE_F_MORE = 1 << 1;
 export const IORING_CQE_F_BUF_MORE = 1 << 4;

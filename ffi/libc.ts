@@ -141,7 +141,7 @@ export function pageSize(): number {
 }
 
 export const PR_SET_PDEATHSIG = 1;
-export const PR_SET_NAME = 15;
+const PR_SET_NAME = 15;
 const PR_SET_IO_FLUSHER = 57;
 
 export function prctl(option: number, argument: number, name: string): void {

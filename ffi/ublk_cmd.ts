@@ -144,7 +144,7 @@ export const ublksrvCtrlDevInfo = struct("ublksrv_ctrl_dev_info", 64, {
   owner_gid: u32(44),
 });
 
-export const ublkParamBasic = struct("ublk_param_basic", 32, {
+const ublkParamBasic = struct("ublk_param_basic", 32, {
   attrs: u32(0),
   logical_bs_shift: u8(4),
   physical_bs_shift: u8(5),
@@ -156,7 +156,7 @@ export const ublkParamBasic = struct("ublk_param_basic", 32, {
   virt_boundary_mask: u64(24),
 });
 
-export const ublkParamDiscard = struct("ublk_param_discard", 20, {
+const ublkParamDiscard = struct("ublk_param_discard", 20, {
   discard_alignment: u32(0),
   discard_granularity: u32(4),
   max_discard_sectors: u32(8),
@@ -164,18 +164,18 @@ export const ublkParamDiscard = struct("ublk_param_discard", 20, {
   max_discard_segments: u16(16),
 });
 
-export const ublkParamDevt = struct("ublk_param_devt", 16, {
+const ublkParamDevt = struct("ublk_param_devt", 16, {
   char_major: u32(0),
   char_minor: u32(4),
   disk_major: u32(8),
   disk_minor: u32(12),
 });
 
-export const ublkParamDmaAlign = struct("ublk_param_dma_align", 8, {
+const ublkParamDmaAlign = struct("ublk_param_dma_align", 8, {
   alignment: u32(0),
 });
 
-export const ublkParamSegment = struct("ublk_param_segment", 16, {
+const ublkParamSegment = struct("ublk_param_segment", 16, {
   seg_boundary_mask: u64(0),
   max_segment_size: u32(8),
   max_segments: u16(12),

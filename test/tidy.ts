@@ -32,7 +32,7 @@ function areaOf(path: string): string | undefined {
   return Object.keys(MAY_IMPORT).find((area) => path.startsWith(`${area}/`));
 }
 
-export function importsOf(text: string): string[] {
+function importsOf(text: string): string[] {
   const found = text.matchAll(/(?:^|\s)(?:from|import\(|import)\s*"([^"]+)"/gm);
   return [...found].map((match) => match[1]!);
 }

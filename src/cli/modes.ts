@@ -44,7 +44,7 @@ const FAIL_IO: SwitchDef = {
   description: "outlive the server; all IO fails until the next (Linux 6.16)",
 };
 
-export const RECOVERY_OPTIONS: OptionTable = {
+const RECOVERY_OPTIONS: OptionTable = {
   "user-recovery": RECOVERY,
   "user-recovery-reissue": REISSUE,
   "user-recovery-fail-io": FAIL_IO,

@@ -5,7 +5,7 @@ import { COMPRESSED, DATA, type Mapping } from "./mapping.ts";
 
 /** The cluster needs nothing but its bytes, room in a cluster that is ours, or a new cluster. */
 export const IN_PLACE = 1;
-export const PREPARE = 2;
+const PREPARE = 2;
 export const NEW = 3;
 export const REFUSED = 4;
 
@@ -34,7 +34,7 @@ export function wayOf(mapping: Mapping, slot: number, cluster: number, within: n
 }
 
 /** The subclusters that [from, to) touches, one bit each. */
-export function touchedBits(clusterSize: number, from: number, to: number): number {
+function touchedBits(clusterSize: number, from: number, to: number): number {
   const size = clusterSize / q.SUBCLUSTERS;
   const first = Math.floor(from / size);
   const last = Math.floor((to - 1) / size);

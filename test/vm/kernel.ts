@@ -190,5 +190,3 @@ export function withDependencies(modulesDep: string, wanted: readonly string[]):
   }
   return paths;
 }
-
-export const modulesRoot = (kernel: Kernel) => join(kernel.dir, "usr");

@@ -70,7 +70,7 @@ function serialPorts(count: number): string[] {
   return all;
 }
 
-export function qemuCommand(options: QemuOptions): string[] {
+function qemuCommand(options: QemuOptions): string[] {
   return [
     // Nobody else ends QEMU when this process is killed.
     ...["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"],

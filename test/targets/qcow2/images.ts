@@ -152,7 +152,7 @@ export function chooseRange(random: Random, shape: { size: number; clusterSize: 
 }
 
 /** Bytes that say where they belong, in runs that compress. */
-export function fillPattern(bytes: Uint8Array, random: Random): void {
+function fillPattern(bytes: Uint8Array, random: Random): void {
   for (let at = 0; at < bytes.length; at += SECTOR) {
     const end = Math.min(at + SECTOR, bytes.length);
     if (!random.chance(0.2)) bytes.fill(random.int(256), at, end);
