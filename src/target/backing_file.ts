@@ -223,7 +223,11 @@ function refuseSize(path: string, end: number, offset: number): void {
   }
   if (offset >= end) {
     const reason = `has ${end} bytes, so no disk begins at offset ${offset}`;
-    throw new SysError({ ...facts, reason, hint: "-o counts sectors of 512 bytes" });
+    throw new SysError({
+      ...facts,
+      reason,
+      hint: "-o counts sectors of 512 bytes, or bytes with a suffix (1M)",
+    });
   }
 }
 

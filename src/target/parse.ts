@@ -30,6 +30,9 @@ export function parseSize(option: string, text: string, bareUnit = 1): number {
   const bare = /^\d+$/.test(text.trim());
   const unit = UNITS[match?.[2]?.toUpperCase() ?? ""] ?? Number.NaN;
   const bytes = Number(match?.[1]) * (bare ? bareUnit : unit);
+  if (match !== null && bytes > Number.MAX_SAFE_INTEGER) {
+    throw new UsageError(`${option} '${text}': give less than 8P`);
+  }
   if (match === null || !Number.isSafeInteger(bytes)) {
     throw new UsageError(`${option} '${text}': give a size such as 4096, 64K or 1G`);
   }

@@ -148,7 +148,7 @@ describe("what is no disk is refused with a reason and a way out", () => {
   test.each([MiB, MiB + 512, 2 ** 52])("an offset of %i, at or behind the end", (offset) => {
     const error = refusal(fileOf(path("short"), MiB), { offset });
     expect(error.message).toContain(`has ${MiB} bytes, so no disk begins at offset ${offset}`);
-    expect(error.hint).toContain("sectors of 512 bytes");
+    expect(error.hint).toContain("sectors of 512 bytes, or bytes with a suffix");
   });
 
   test("an offset that is no whole sector", () => {
