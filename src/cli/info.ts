@@ -24,15 +24,24 @@ export function infoCommand(targets: TargetRegistry): CommandDef {
 function block(facts: Record<string, unknown>): string {
   const lines = Object.entries(facts).map(([name, value]) => {
     if (value === undefined) return "";
-    const text = Array.isArray(value) ? list(value) : show(name, value);
-    return `${name.replaceAll("_", " ")}: ${text}\n`;
+    const text = Array.isArray(value) ? list(value) : ` ${show(name, value)}`;
+    return `${words(name)}:${text}\n`;
   });
   return lines.join("");
 }
 
-function list(values: unknown[]): string {
-  if (values.length === 0) return "none";
-  return values.map((value) => `\n    ${JSON.stringify(value)}`).join("");
+const words = (name: string): string => name.replaceAll("_", " ");
+
+/** Snapshots and bitmaps, a line each. */
+function list(values: Record<string, unknown>[]): string {
+  if (values.length === 0) return " none";
+  return values.map((value) => `\n    ${Object.entries(value).map(item).join(", ")}`).join("");
+}
+
+/** Text in quotes: a name may have commas in it, and worse. */
+function item([name, value]: [string, unknown]): string {
+  const text = typeof value === "string" ? JSON.stringify(value) : show(name, value);
+  return `${words(name)} ${Array.isArray(value) ? value.join(" ") || "none" : text}`;
 }
 
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

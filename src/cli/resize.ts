@@ -36,7 +36,7 @@ export const resizeCommand = defineCommand({
     const wanted = parseWanted(size as string | undefined);
     await withChannel(async (channel) => {
       const { from, to } = await resizeDevice(channel, id, wanted, shrink === true);
-      if (json === true) print(`${JSON.stringify(await viewDevice(channel, id), null, 2)}\n`);
+      if (json === true) print(`${JSON.stringify(await viewDevice(channel, id))}\n`);
       else if (from === to) print(`device ${id} has ${to} bytes\n`);
       else print(`device ${id} has ${to} bytes now, ${from} before\n`);
     });
@@ -44,7 +44,7 @@ export const resizeCommand = defineCommand({
 });
 
 /** "1G" is a size, "+1G" so much more. */
-export function parseWanted(text: string | undefined): WantedSize {
+function parseWanted(text: string | undefined): WantedSize {
   if (text === undefined) return undefined;
   const more = text.startsWith("+");
   const bytes = parseSize("--size", more ? text.slice(1) : text);
