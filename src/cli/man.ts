@@ -43,12 +43,12 @@ export async function manual(
 
 const DESCRIPTION =
   "A block device whose requests are answered by a process of yours instead of a driver in the " +
-  "kernel. It needs Linux 6.5 or newer with ublk_drv, and root. Underscores are accepted for " +
+  "kernel. It needs Linux 6.5 or newer with ublk_drv, and root or the rules of ublk udev-rules. Underscores are accepted for " +
   "hyphens in long options. Sizes are bytes, or K, M, G, T, P (powers of 1024).";
 
 const EXIT_STATUS = [
   ["0", "Done."],
-  ["1", "It failed: a line says what, on what and why, a second one what to do."],
+  ["1", "It failed: a line says what, on what and why, and mostly a second one what to do."],
   ["2", "The words made no sense; nothing was done."],
   ["other", "As qemu-img check (ublk check), or as the command (ublk run)."],
 ] as const;
@@ -56,6 +56,8 @@ const EXIT_STATUS = [
 const FILES = [
   ["/run/ublk/ID.json", "What a device was made of."],
   ["/run/ublk/ID.stat", "What its threads count."],
+  ["/run/ublk/ID.sock", "Where its server hears of resize."],
+  ["$XDG_RUNTIME_DIR/ublk", "The same for the devices of an ordinary user."],
 ] as const;
 
 async function ofVerb(name: string, verb: Verb): Promise<string> {
