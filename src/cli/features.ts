@@ -1,7 +1,7 @@
 /** `ublk features`: what this kernel's driver offers. */
 
 import { defineCommand } from "citty";
-import { KernelChannel } from "../control/command.ts";
+import { withChannel } from "../control/command.ts";
 import { getFeatures } from "../control/device.ts";
 import { flagWords } from "../control/features.ts";
 import { parseOptions } from "./options.ts";
@@ -11,12 +11,7 @@ export const featuresCommand = defineCommand({
   meta: { name: "features", description: "show what this kernel's ublk driver offers" },
   async run({ rawArgs }) {
     parseOptions(rawArgs, {});
-    const channel = new KernelChannel();
-    try {
-      const features = await getFeatures(channel);
-      print(featureList(features, flagWords(features)));
-    } finally {
-      channel.close();
-    }
+    const features = await withChannel(getFeatures);
+    print(featureList(features, flagWords(features)));
   },
 });

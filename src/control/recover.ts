@@ -9,7 +9,7 @@
 import { EBUSY, EINVAL, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { AnyTarget, Disk, OpenDisk, TargetRegistry } from "../target/target.ts";
-import { type Channel, KernelChannel } from "./command.ts";
+import { type Channel, withChannel } from "./command.ts";
 import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
 import { recoveryOf } from "./features.ts";
@@ -144,18 +144,15 @@ export async function prepareRecovery(
   host: Host,
   listener: Pick<Listener, "waiting">,
 ): Promise<Beginning> {
-  const channel = new KernelChannel();
   const say = (line: string): void => listener.waiting(line);
-  beginTakeover(plan.id);
-  try {
+  return withChannel(async (channel) => {
+    beginTakeover(plan.id);
     if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
     await waitForDriver(channel, plan, say);
     const open = await waitForImage(channel, plan, host, say);
     const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
     return { open: { ...open, disk }, ...takeOver(plan) };
-  } finally {
-    channel.close();
-  }
+  });
 }
 
 function takeOver({ id, how }: RecoverPlan): Omit<Beginning, "open"> {
