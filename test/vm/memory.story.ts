@@ -1,6 +1,7 @@
 // Goal: writing back dirty pages, and swapping, needs no memory that waits for it.
-// Method: all memory but a little is taken away, for huge pages that nobody uses. A file on our
-// device and a process then need more than is left; both come back as they were.
+// Method: all memory but a little is taken away by a ramfs, whose pages neither leave nor need to
+// lie together. A file on our device and a process then need more than is left; both come back as
+// they were.
 
 import { expect } from "bun:test";
 import { raw, story, type Vm } from "./story.ts";
@@ -28,9 +29,12 @@ story("who is short of memory writes through loop, and swaps on another", {}, as
   await vm.sh`mkfs.ext4 -q /dev/ublkb${loop} && mkdir -p /mnt/l && mount /dev/ublkb${loop} /mnt/l`;
   await vm.sh`mkswap /dev/ublkb${swap} && swapon /dev/ublkb${swap} && sync`;
   await vm.sh`echo 3 > /proc/sys/vm/drop_caches`;
-  const pages = Math.floor(((await available(vm)) - LEFT) / 2);
   const before = await counted(vm, "pswpout");
-  await vm.sh`echo ${pages} > /proc/sys/vm/nr_hugepages`;
+  const taken = (await available(vm)) - LEFT;
+  await vm.sh`mkdir /mnt/taken && mount -t ramfs none /mnt/taken &&
+    head -c ${taken}M /dev/zero > /mnt/taken/zeros`;
+  expect(await available(vm)).toBeLessThan(HELD - 16);
+  console.log(`taken ${taken} MiB, left ${await available(vm)} MiB`);
 
   const writer = vm.start`cat ${noise} ${noise} > /mnt/l/file && sync -f /mnt/l`;
   const holder = vm.start`cat ${noise} | tail -c ${HELD}M | cmp - ${noise}`;
@@ -41,7 +45,7 @@ story("who is short of memory writes through loop, and swaps on another", {}, as
   expect(out).toBeGreaterThan(250);
   expect(await counted(vm, "oom_kill")).toBe(0);
 
-  await vm.sh`echo 0 > /proc/sys/vm/nr_hugepages && echo 3 > /proc/sys/vm/drop_caches`;
+  await vm.sh`umount /mnt/taken && rmdir /mnt/taken && echo 3 > /proc/sys/vm/drop_caches`;
   await vm.sh`cat ${noise} ${noise} | cmp - /mnt/l/file`;
   await vm.sh`swapoff -a && umount /mnt/l && ublk del -a`;
 });
