@@ -2,6 +2,7 @@
 
 import { KernelChannel } from "../control/command.ts";
 import { nameProcess } from "../control/launch.ts";
+import { Identity } from "../control/nodes.ts";
 import { endDevice } from "../control/remove.ts";
 
 export async function runEnd(argv: readonly string[]): Promise<void> {
@@ -9,7 +10,8 @@ export async function runEnd(argv: readonly string[]): Promise<void> {
   // Whoever stops our parent may stop all that it started; this is what it was started for.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
   const channel = new KernelChannel();
-  await endDevice(channel, Number(argv[0]));
+  const [id, is] = argv.map(Number);
+  await endDevice(channel, new Identity(id!, is));
   channel.close();
   process.exit(0);
 }

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { type CommandDef, defineCommand } from "citty";
-import { incarnation } from "../control/nodes.ts";
+import { Identity } from "../control/nodes.ts";
 import { startTied } from "../control/launch.ts";
 import { isGone } from "../control/remove.ts";
 import { EXIT_FAILED, oneLine } from "../control/report.ts";
@@ -94,20 +94,20 @@ async function withDevice(words: Words): Promise<number> {
   };
   const id = await tied.live;
   if (id === undefined) return told === undefined ? EXIT_FAILED : statusOf(told);
-  const ours = incarnation(id);
+  const ours = new Identity(id);
   try {
     return told === undefined ? await runCommand(words.command, id) : statusOf(told);
   } finally {
     onSignal = () => {};
-    await removeOurs(id, ours);
+    await removeOurs(ours);
     await tied.ended;
   }
 }
 
 /** Somebody may have deleted it meanwhile, and the number may be another device's by now. */
-async function removeOurs(id: number, ours: number): Promise<void> {
-  if (incarnation(id) !== ours) return;
-  await removeTelling("run", id).catch((error: unknown) => {
+async function removeOurs(ours: Identity): Promise<void> {
+  if (ours.isGone) return;
+  await removeTelling("run", ours.id).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
 }

@@ -20,6 +20,7 @@ import {
   type Voice,
 } from "./hidden_verbs.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE, withMountsKept } from "./isolate.ts";
+import type { Identity } from "./nodes.ts";
 import { keepSecret, packSecret } from "./secret.ts";
 
 /** The daemon says how it goes here, a line of JSON each. */
@@ -180,8 +181,8 @@ export function tie(parent: number): void {
  * belongs to whoever sent it. Were we killed meanwhile, that thread would keep our files open and
  * the driver from failing those requests; neither would ever end.
  */
-export async function startEnder(id: number): Promise<void> {
-  const child = Bun.spawn([SELF, ...SCRIPT, END_VERB, String(id)], {
+export async function startEnder({ id, is }: Identity): Promise<void> {
+  const child = Bun.spawn([SELF, ...SCRIPT, END_VERB, String(id), String(is)], {
     argv0: process.execPath,
     cwd: "/",
     env: keptEnvironment(),

@@ -8,7 +8,7 @@ export const charDevice = (id: number): string => `/dev/ublkc${id}`;
 export const blockDevice = (id: number): string => `/dev/ublkb${id}`;
 
 export const CLASS = "/sys/class/ublk-char";
-/** There is no such device, or somebody deletes it. */
+/** There is no such device, or somebody deletes it: DEL_DEV takes it out of sysfs at once. */
 const GONE = 0;
 const NO_SYSFS = -1;
 
@@ -18,8 +18,30 @@ export function incarnation(id: number, sysfs = CLASS): number {
   return found?.ino ?? (existsSync(sysfs) ? GONE : NO_SYSFS);
 }
 
-/** DEL_DEV takes a device out of sysfs at once, and waits then until nobody has it open. */
-export const isDeleted = (id: number): boolean => incarnation(id) === GONE;
+/** One of the devices that may have an id, one after the other. */
+export class Identity {
+  readonly id: number;
+  /** Its incarnation. */
+  readonly is: number;
+  readonly #look: typeof incarnation;
+
+  constructor(id: number, is?: number, look = incarnation) {
+    this.id = id;
+    this.is = is ?? look(id);
+    this.#look = look;
+  }
+
+  /** Somebody deletes it: DEL_DEV waits until nobody has it open, and has it hidden by then. */
+  get isGone(): boolean {
+    return this.#look(this.id) === GONE || this.isReplaced;
+  }
+
+  /** The id is another device's by now. */
+  get isReplaced(): boolean {
+    const now = this.#look(this.id);
+    return now > GONE && now !== this.is;
+  }
+}
 
 const PAUSE_MS = 10;
 const APPEAR_MS = 5000;
@@ -47,7 +69,7 @@ export async function blockDeviceUsable(id: number): Promise<void> {
  */
 async function appears(id: number, path: string): Promise<void> {
   for (let waited = 0; !isDevice(path); waited += PAUSE_MS) {
-    if (isDeleted(id)) throw wasDeleted(id);
+    if (incarnation(id) === GONE) throw wasDeleted(id);
     if (waited >= APPEAR_MS) {
       const hint = "is /dev a devtmpfs, or does udev run?";
       throw new SysError({ op: "wait for", errno: ETIMEDOUT, subject: path, hint });

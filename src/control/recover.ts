@@ -12,6 +12,7 @@ import type { AnyTarget, Disk, OpenDisk, TargetRegistry } from "../target/target
 import { type Channel, withChannel } from "./command.ts";
 import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
+import { Identity } from "./nodes.ts";
 import { recoveryOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
 import { isTaken, openDisk } from "./open_disk.ts";
@@ -63,12 +64,12 @@ export async function planWaiting(
   const info = await settled(channel, id, say, whoServes);
   if (info === undefined) return undefined;
   if (device.stateName(info) !== "DEAD") return planRecovery(channel, id, "recover", targets);
-  await endDevice(channel, id);
+  await endDevice(channel, new Identity(id));
   return undefined;
 }
 
 /** A server that begins opens the char device a moment after the device is there. */
-const QUIET_LOOKS = 3;
+const QUIET_LOOKS = 10;
 const QUIET_PAUSE_MS = 100;
 /** As long as a server waits for its nodes, and then some. */
 const SETTLE_MS = 20_000;

@@ -7,7 +7,7 @@ import type { Channel } from "./command.ts";
 import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } from "./device.ts";
 import { has } from "./features.ts";
 import { inTurn } from "./in_turn.ts";
-import { isDeleted } from "./nodes.ts";
+import { Identity } from "./nodes.ts";
 import { isServing, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
 import { removeState } from "./state.ts";
@@ -32,6 +32,7 @@ export async function removeDevice(
   id: number,
   how: HowToEnd = {},
 ): Promise<void> {
+  const which = new Identity(id);
   const info = await getDevInfo(channel, id).catch((error: unknown) => {
     // A state file without a device is what a reloaded driver leaves.
     if (isGone(error)) removeState(id);
@@ -39,23 +40,24 @@ export async function removeDevice(
   });
   if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
   if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
-  if (how.async) return removeAsync(channel, id);
-  await untilDaemonEnds(info.ublksrv_pid, "gone", () => endDevice(channel, id));
+  if (how.async) return removeAsync(channel, which);
+  await untilDaemonEnds(info.ublksrv_pid, "gone", () => endDevice(channel, which));
 }
 
 /** Stops a device and leaves it there, DEAD; returns when its daemon has ended. */
 export async function stopForGood(channel: Channel, id: number, how: HowToEnd = {}): Promise<void> {
+  const taker = takeoverBy(id); // before the look, which sees who has taken over by then
   const info = await getDevInfo(channel, id);
   if (stateName(info) === "DEAD") return;
-  if (how.unserved) refuseServed(info);
+  if (how.unserved) refuseServed(info, taker);
   await untilDaemonEnds(info.ublksrv_pid, "stopped", () =>
     how.safe ? safeStop(channel, id) : stopDevice(channel, id),
   );
 }
 
-function refuseServed(info: DevInfo): void {
+function refuseServed(info: DevInfo, taker: number | undefined): void {
   const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
-  const server = live ? info.ublksrv_pid : takeoverBy(info.dev_id);
+  const server = live ? info.ublksrv_pid : taker;
   if (server === undefined) return;
   const subject = `device ${info.dev_id}`;
   const reason = `has a server, process ${server}`;
@@ -70,11 +72,12 @@ function notAsync(id: number): SysError {
   return new SysError({ op: "--async", errno: EINVAL, subject, reason, hint: "leave it out" });
 }
 
-async function removeAsync(channel: Channel, id: number): Promise<void> {
-  await inTurn(id, () => deleteDeviceAsync(channel, id)).catch((error: unknown) => {
+async function removeAsync(channel: Channel, which: Identity): Promise<void> {
+  const remove = async () => which.isReplaced || deleteDeviceAsync(channel, which.id);
+  await inTurn(which.id, remove).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
-  removeState(id);
+  forget(which);
 }
 
 async function untilDaemonEnds(
@@ -93,31 +96,35 @@ async function untilDaemonEnds(
 }
 
 /** Returns when the device is gone, whether or not we were the ones who ended it. */
-export async function endDevice(
-  channel: Channel,
-  id: number,
-  isHidden: (id: number) => boolean = isDeleted,
-): Promise<void> {
+export async function endDevice(channel: Channel, which: Identity): Promise<void> {
   try {
-    const { deleted } = await inTurn(id, async () => {
-      await stopDevice(channel, id);
-      return hide(id, deleteDevice(channel, id), isHidden);
+    const { deleted } = await inTurn(which.id, async () => {
+      // Who deleted it while we waited has made room for another device.
+      if (which.isReplaced) return { deleted: undefined };
+      await stopDevice(channel, which.id);
+      return hide(which, deleteDevice(channel, which.id));
     });
-    await deleted;
+    if (deleted !== undefined) await untilGone(which, deleted);
   } catch (error) {
     if (!isGone(error)) throw error; // somebody else was told to end it at the same time
   }
-  removeState(id);
+  forget(which);
 }
 
 /** A server that is about to begin sees from here on that it must not. */
-async function hide(
-  id: number,
-  deleted: Promise<void>,
-  isHidden: (id: number) => boolean,
-): Promise<{ deleted: Promise<void> }> {
-  while (!isHidden(id) && !(await within(LOOK_MS, deleted)));
+async function hide(which: Identity, deleted: Promise<void>): Promise<{ deleted: Promise<void> }> {
+  while (!which.isGone && !(await within(LOOK_MS, deleted)));
   return { deleted };
+}
+
+/** DEL_DEV waits until the id is free: for ever, where another device takes it at that moment. */
+async function untilGone(which: Identity, deleted: Promise<void>): Promise<void> {
+  while (!which.isReplaced && !(await within(LOOK_MS, deleted)));
+}
+
+/** What is noted under the id may be another device's by now. */
+function forget(which: Identity): void {
+  if (!which.isReplaced) removeState(which.id);
 }
 
 /** There is no such device, or not any more. */

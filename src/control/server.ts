@@ -18,7 +18,7 @@ import { startEnder } from "./launch.ts";
 import { inTurn } from "./in_turn.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { Log, LogLevel } from "./log.ts";
-import { blockDeviceUsable, incarnation, isDeleted, openCharDevice, wasDeleted } from "./nodes.ts";
+import { blockDeviceUsable, Identity, openCharDevice, wasDeleted } from "./nodes.ts";
 import { writeState } from "./state.ts";
 import { type Counters, makeCounters } from "./stats.ts";
 import {
@@ -57,7 +57,8 @@ export interface Host {
 
 export class Server {
   id = -1;
-  #incarnation = 0;
+  /** Of the device, once it is taken. */
+  identity: Identity | undefined;
   readonly channel: Channel = new KernelChannel();
   readonly #service: Service;
   readonly #host: Host;
@@ -88,14 +89,13 @@ export class Server {
 
   /** Somebody has deleted our device. Its id may be another one's once nobody has ours open. */
   get deleted(): boolean {
-    if (this.id < 0) return false;
-    return isDeleted(this.id) || incarnation(this.id) !== this.#incarnation;
+    return this.identity?.isGone ?? false;
   }
 
   /** Opens the char device, which one process at a time can have: EBUSY. */
   async take(info: DevInfo): Promise<void> {
     this.id = info.dev_id;
-    this.#incarnation = incarnation(this.id);
+    this.identity = new Identity(this.id);
     this.#host.log.name = `ublk${this.id}`;
     this.#host.log.say("debug", `flags: ${flagWords(info.flags).join(" ")}`);
     this.#charFd = await openCharDevice(this.id);
@@ -237,7 +237,9 @@ export class Server {
     this.#stopped = true;
     if (!this.#live) return;
     // Without a helper process we are better than nobody.
-    this.#ender ??= startEnder(this.id).catch(() => device.stopDevice(this.channel, this.id));
+    this.#ender ??= startEnder(this.identity!).catch(() =>
+      device.stopDevice(this.channel, this.id),
+    );
   }
 
   /** Resolves when every thread has ended well. */
@@ -302,7 +304,7 @@ const isTransient = (error: unknown): boolean =>
 
 const LOOK_MS = 100;
 const STOP_AGAIN_MS = 200;
-const ENDER_WAIT_MS = 5000;
+const ENDER_WAIT_MS = 30_000;
 
 function refuseStopped(): never {
   throw new SysError({ op: "start", errno: 0, reason: "was told to stop before it was ready" });

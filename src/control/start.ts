@@ -5,7 +5,6 @@ import type { Beginning } from "./daemon.ts";
 import * as device from "./device.ts";
 import { type AskedFeatures, choose, modeOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
-import { isDeleted } from "./nodes.ts";
 import { openDisk } from "./open_disk.ts";
 import { encodeParams } from "./params.ts";
 import { isDenied, isGone } from "./remove.ts";
@@ -57,10 +56,9 @@ const DELETE_WAIT_MS = 5000;
  * finishing; the deletion stands nevertheless, so we do not wait for them for ever.
  */
 async function deleteOwn(server: Server): Promise<void> {
-  const { id } = server;
-  if (id < 0) return;
-  if (!server.deleted) await deleteDevice(id);
-  else if (!isDeleted(id)) return; // another device has the id by now
+  const { id, identity } = server;
+  if (identity === undefined || identity.isReplaced) return;
+  if (!identity.isGone) await deleteDevice(id);
   removeState(id);
 }
 

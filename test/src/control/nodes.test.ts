@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { mkdirSync, rmSync, statSync, symlinkSync } from "node:fs";
-import { incarnation } from "../../../src/control/nodes.ts";
+import { Identity, incarnation } from "../../../src/control/nodes.ts";
 import { tempFolder } from "../../temp.ts";
 
 const sysfs = tempFolder();
@@ -21,4 +21,17 @@ test("a device is told from a later one of the same number, as sysfs tells them"
   symlinkSync("second", sysfs("ublkc0"));
   expect(incarnation(0, sysfs("."))).not.toBe(first);
   expect(incarnation(0, sysfs("none"))).toBe(NO_SYSFS);
+});
+
+test("a device that is gone is told from one that has its id by now", () => {
+  let now = 5;
+  const look = (): number => now;
+  const first = new Identity(0, undefined, look);
+  expect([first.isGone, first.isReplaced]).toEqual([false, false]);
+  now = GONE;
+  expect([first.isGone, first.isReplaced]).toEqual([true, false]);
+  now = 6;
+  expect([first.isGone, first.isReplaced]).toEqual([true, true]);
+  const unseen = new Identity(0, undefined, () => NO_SYSFS);
+  expect([unseen.isGone, unseen.isReplaced]).toEqual([false, false]);
 });

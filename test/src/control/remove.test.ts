@@ -4,13 +4,16 @@ import { expect, test } from "bun:test";
 import { constants } from "node:os";
 import { SysError } from "../../../ffi/errno.ts";
 import * as device from "../../../src/control/device.ts";
+import { Identity } from "../../../src/control/nodes.ts";
 import { encodeParams } from "../../../src/control/params.ts";
 import { endDevice, isGone, removeDevice, stopForGood } from "../../../src/control/remove.ts";
+import { within } from "../../../src/control/within.ts";
 import { diskOf } from "../../disks.ts";
 import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts";
 
 const { ENODEV, EBUSY } = constants.errno;
 const ID = 1_000_001;
+const GONE = 0;
 const STOP = 0x07;
 const DEL = 0x05;
 
@@ -77,12 +80,31 @@ test("a device that somebody still has open is waited for, hidden or not", async
       if ((cmdOp & 0xff) === DEL) await closed.promise;
       return send(cmdOp, cmd);
     };
-    const ended = endDevice(control, ID, () => hidden).then(() => "ended");
+    const which = new Identity(ID, 5, () => (hidden ? GONE : 5));
+    const ended = endDevice(control, which).then(() => "ended");
     expect(await Promise.race([ended, Bun.sleep(200).then(() => "waits")])).toBe("waits");
     closed.resolve();
     expect(await ended).toBe("ended");
     expect(control.log.slice(-2)).toEqual([STOP, DEL]);
   }
+});
+
+test("another device that takes the id is not waited for, and not ended", async () => {
+  // Linux waits until the id is free. Here it was for a moment, and the driver did not notice.
+  let now = 5;
+  const control = await served(-1);
+  const send = control.send.bind(control);
+  control.send = (cmdOp, cmd) => {
+    if ((cmdOp & 0xff) !== DEL) return send(cmdOp, cmd);
+    now = 6;
+    return new Promise(() => {});
+  };
+  const look = (): number => now;
+  expect(await within(5000, endDevice(control, new Identity(ID, 5, look)))).toBe(true);
+  // And the other way round: it was replaced while we waited for our turn.
+  const before = control.log.length;
+  await endDevice(control, new Identity(ID, 5, look));
+  expect(control.log.length).toBe(before);
 });
 
 test("a device that is not there is an error that says so", async () => {
