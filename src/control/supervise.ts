@@ -46,6 +46,8 @@ export async function supervise(id: number, recover: Recover, log: Log): Promise
   const deaths = new Deaths();
   let program = libc.open("/proc/self/exe", libc.O_RDONLY);
   for (let reason = ""; ;) {
+    // Asked before the look: who has taken over by then is what the look sees.
+    const taker = takeoverBy(id);
     const info = await look(id);
     if (info === undefined || stateName(info) === "DEAD") return;
     if (isServing(info.ublksrv_pid)) {
@@ -54,7 +56,7 @@ export async function supervise(id: number, recover: Recover, log: Log): Promise
       await Bun.sleep(0); // a child of ours is reaped
       continue;
     }
-    if (takeoverBy(id) !== undefined) {
+    if (taker !== undefined) {
       await Bun.sleep(PAUSE_MS);
       continue;
     }
