@@ -40,7 +40,9 @@ export function refuseUpgrade(info: DevInfo): void {
 const QUIESCE_MS = 2000;
 /** A server all of whose tags were busy has not heard of it: it is told again. */
 const HEAR_MS = 200;
+/** Until it is killed; longer where that would fail the requests that it has. */
 const PATIENCE_MS = 20_000;
+const PATIENCE_FAILING_MS = 60_000;
 
 /**
  * Returns when the server is gone. Once QUIESCE_DEV was sent the device takes no IO, whatever the
@@ -50,13 +52,14 @@ export async function sendHome(
   channel: Channel,
   id: number,
   say: (line: string) => void,
-  patience = PATIENCE_MS,
+  patience?: number,
 ): Promise<void> {
   const info = await getDevInfo(channel, id);
   const pid = info.ublksrv_pid;
   if (stateName(info) !== "LIVE" || !isServing(pid)) return;
   refuseUpgrade(info);
-  if (wayOf(info) === "quiesce" && (await quiesce(channel, id, pid, patience))) return;
+  const usual = recoveryOf(info.flags) === "reissue" ? PATIENCE_MS : PATIENCE_FAILING_MS;
+  if (wayOf(info) === "quiesce" && (await quiesce(channel, id, pid, patience ?? usual))) return;
   if (wayOf(info) === "quiesce") say(`process ${pid} does not leave: it is killed`);
   try {
     process.kill(pid, "SIGKILL");
