@@ -87,6 +87,7 @@ export async function removeOrphans(): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     const pid = OURS.exec(name)?.[1];
     if (!pid || existsSync(`/proc/${pid}`)) continue;
-    await rm(join(cacheDir, name), { recursive: true, force: true });
+    // Another of our processes may be at it, too.
+    await rm(join(cacheDir, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }

@@ -80,7 +80,7 @@ function since(before: string, now: string): string {
   return at < 0 ? now : now.slice(at + last.length);
 }
 
-const GRACE_MS = 5000;
+const GRACE_MS = 30_000;
 
 /** Fails unless the machine is as clean as it was `before`. What is ending may take a moment. */
 export async function expectClean(vm: Vm, before: Survey): Promise<void> {

@@ -61,7 +61,9 @@ story("requests are as slow as they were said to be", {}, async (vm) => {
   };
   const copy = "bs=4k status=none";
   const reads = await timed(`dd if=/dev/ublkb0 of=/dev/null iflag=direct count=20 ${copy}`);
-  const writes = await timed(`dd if=/dev/zero of=/dev/ublkb0 oflag=direct count=20 ${copy}`);
+  const write = `dd if=/dev/zero of=/dev/ublkb0 oflag=direct count=20 ${copy}`;
+  // The least of three: if they were late, each of them would be.
+  const writes = Math.min(await timed(write), await timed(write), await timed(write));
   const flush = await timed(`dd if=/dev/zero of=/dev/ublkb0 count=1 conv=fsync ${copy}`);
   console.log(`20 reads, each 50 ms late: ${reads} ms; 20 writes: ${writes}; a flush: ${flush}`);
   expect(reads).toBeGreaterThanOrEqual(1000);

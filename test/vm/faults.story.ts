@@ -102,10 +102,12 @@ story(
     await become(`linear ${vm.spare} 0`);
     expect(await write(vm, 200, 4)).toContain("Input/output error");
     const fence = "ublk0: /dev/mapper/faulty: fdatasync failed (errno 5): NO WRITE IS ACCEPTED";
-    expect(log.lines.filter((line) => line.startsWith(fence))).toHaveLength(1);
+    await log.hears(fence);
     expect(await read(vm, 0, 512)).toBe("");
     expect(await vm.daemonPid(0)).toBe(pid);
     await vm.sh`ublk del -n 0`;
+    await log.hears("ublk0: stopped");
+    expect(log.lines.filter((line) => line.startsWith(fence))).toHaveLength(1);
     const { status, stdout } = await vm.run`qemu-img check -f qcow2 /dev/mapper/faulty`;
     expect([0, 3], stdout).toContain(status);
     await vm.add`-t qcow2 -f /dev/mapper/faulty`;

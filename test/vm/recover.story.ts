@@ -15,12 +15,12 @@ story(
   "the last write of a dead server is waited for: it cannot land on a newer one",
   {},
   async (vm) => {
-    // 15 s until a write lands, long after the server that sent it is dead.
-    const below = await vm.add`-t fault_inject --size 64M --delay-us write=15000000`;
+    // 20 s until a write lands, long after the server that sent it is dead.
+    const below = await vm.add`-t fault_inject --size 64M --delay-us write=20000000`;
     const id = await vm.add`-t loop -f /dev/ublkb${below} -i`;
+    const pid = await vm.daemonPid(id);
     const writer = vm.start`dd if=/dev/zero of=/dev/ublkb${id} bs=4k count=1 oflag=direct status=none`;
     await busy(vm, below);
-    const pid = await vm.daemonPid(id);
     const result = await vm.run`kill -KILL ${pid}; ublk recover -n ${id}`;
     expect(result.stderr).toContain("waiting for the driver to let go of device 1's last server");
     expect(result.status, result.stderr).toBe(0);

@@ -35,7 +35,8 @@ story("ext4 on a qcow2 lives through the deaths of its server", { timeout: 3000 
   const writer = vm.start`${raw(WRITER)}`;
   const took: number[] = [];
   for (let round = 0; round < ROUNDS; round++) took.push(await killAndRecover(vm, id, round));
-  await vm.sh`touch /tmp/enough`;
+  await vm.sh`for try in $(seq 300); do
+      [ "$(wc -l < /tmp/sums)" -gt ${ROUNDS} ] && break; sleep 0.2; done; touch /tmp/enough`;
   const files = Number(await writer.succeeds());
   const middle = took.toSorted((a, b) => a - b)[took.length >> 1];
   console.log(

@@ -12,7 +12,10 @@ const FIO = "--ioengine=libaio --direct=1 --invalidate=0 --output-format=terse -
 
 story("counters say what fio did", {}, async (vm) => {
   await vm.sh`truncate -s 64M ${vm.data}/s.img`;
-  const id = await vm.add`-t loop -f ${vm.data}/s.img -q 2`;
+  // Where partitions are read later than START_DEV, nobody must: it would be counted.
+  const later = (await vm.sh`ublk features`).includes("NO_AUTO_PART_SCAN");
+  const quiet = raw(later ? "--no-auto-part-scan" : "");
+  const id = await vm.add`-t loop -f ${vm.data}/s.img -q 2 ${quiet}`;
   expect(await vm.sh`stat -c %a /run/ublk/${id}.stat`).toBe("600");
   const stat = async () => JSON.parse(await vm.sh`ublk stat -n ${id} --json`)[0];
   const before = await stat();
@@ -42,8 +45,10 @@ story("counters say what fio did", {}, async (vm) => {
     expect(look.ops.read.iops).toBeGreaterThan(0);
     // The threads go on counting while a look adds up.
     expect(look.total.bytes_per_second / look.total.iops).toBeWithin(4000, 4200);
-    expect(look.queue_depth).toBeWithin(0.001, 16);
+    expect(look.queue_depth).toBeGreaterThan(0.001);
   }
+  // The first may have seen requests end that had begun before it.
+  for (const look of looks.slice(1)) expect(look.queue_depth).toBeLessThanOrEqual(16);
   expect(await vm.sh`ublk stat`).toMatch(/^DEVICE +TYPE +OP .*\n\/dev\/ublkb0 +loop +all /);
   expect(await vm.sh`ublk stat --histogram`).toMatch(/\/dev\/ublkb0 read\n.*\n.*< .*#/);
 

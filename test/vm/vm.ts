@@ -135,7 +135,7 @@ export abstract class Vm {
   }
 
   /** Waits until `ublk list` says that a device is in this state. */
-  async becomes(id: number, state: string, timeoutMs = 20_000): Promise<void> {
+  async becomes(id: number, state: string, timeoutMs = 90_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     for (;;) {
       const { stdout, stderr } = await this.#run(`ublk list -n ${id}`);
