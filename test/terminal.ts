@@ -10,7 +10,7 @@ export interface Sat {
   shown: string;
 }
 
-type Typing = (terminal: Bun.Terminal, child: Bun.Subprocess) => Promise<void>;
+type Typing = (terminal: Bun.Terminal, child: Bun.Subprocess, soFar: () => string) => Promise<void>;
 
 /** `typing` begins when something has appeared. */
 export async function atTerminal(
@@ -32,7 +32,7 @@ export async function atTerminal(
     },
   });
   await Promise.race([begun.promise, child.exited]);
-  await typing?.(child.terminal!, child);
+  await typing?.(child.terminal!, child, () => shown);
   const code = await child.exited;
   child.terminal!.close();
   return { code, shown };

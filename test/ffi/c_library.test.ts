@@ -10,7 +10,7 @@ const path = tempFolder();
 
 const MODULE = JSON.stringify(join(import.meta.dir, "../../ffi/c_library.ts"));
 
-const PATIENCE_MS = 4_000;
+const PATIENCE_MS = 30_000;
 
 function run(script: string, env: Record<string, string> = {}): string {
   const command = [process.execPath, "-e", script];

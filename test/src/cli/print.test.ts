@@ -111,7 +111,7 @@ test("a server that writes is told what failed, and goes on; a command that prin
   const source = `
     const { print } = await import(${JSON.stringify(PRINT)});
     const { writeAll } = await import(${JSON.stringify(OUTPUT)});
-    await Bun.sleep(300); // a reader that goes has gone
+    await Bun.sleep(1000); // a reader that goes has gone
     for (const text of ["one", "two"]) {
       try { writeAll(1, text); } catch (error) { console.error(error.message.split(" ")[3]); }
     }

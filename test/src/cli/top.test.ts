@@ -22,9 +22,9 @@ test("so does a signal", async () => {
 });
 
 test("a terminal that shrinks gets what fits", async () => {
-  const { shown } = await atTerminal(["top", "-i", "3600"], async (terminal) => {
+  const { shown } = await atTerminal(["top", "-i", "3600"], async (terminal, _, soFar) => {
     terminal.resize(12, 5);
-    await Bun.sleep(300);
+    while (soFar().split("\x1b[H").length < 3) await Bun.sleep(20);
     terminal.write("q");
   });
   const screens = shown.split("\x1b[H");

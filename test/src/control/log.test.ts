@@ -79,10 +79,11 @@ describe("to the system's log", () => {
   });
 
   test("nothing happens where there is none, and no descriptor is left", () => {
+    // Fewer is none of ours either: the runtime may close one of its own.
     const open = readdirSync("/proc/self/fd").length;
     const write = toSyslog(path("none"));
     for (let count = 0; count < 100; count++) write("error", "nobody hears");
-    expect(readdirSync("/proc/self/fd").length).toBe(open);
+    expect(readdirSync("/proc/self/fd").length).toBeLessThanOrEqual(open);
   });
 
   test("a reader that does not read makes nobody wait", () => {

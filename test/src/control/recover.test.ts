@@ -109,9 +109,9 @@ describe("the driver", () => {
   test("is waited for while files of the dead server are open, and while it is LIVE", async () => {
     const { control, sim } = await served(RECOVERY, 2 ** 22 + 1);
     sim.open = true;
+    const begun = performance.now();
     setTimeout(() => setState(sim, QUIESCED, -1), 50);
     setTimeout(() => (sim.open = false), 100);
-    const begun = performance.now();
     await waitForDriver(control, PLAN, () => {}, { ms: 5000, pause: 5 });
     expect(performance.now() - begun).toBeGreaterThan(90);
   });
