@@ -31,6 +31,7 @@ export const PROT_WRITE = 2;
 export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_ANONYMOUS = 0x20;
+export const MAP_FIXED_NOREPLACE = 0x100000;
 export const MAP_POPULATE = 0x8000;
 
 /** Maps `length` bytes and answers their address. `fd` is -1 for anonymous memory. */
@@ -40,8 +41,9 @@ export function mmap(
   flags: number,
   fd: number,
   offset: number,
+  address = 0,
 ): number {
-  return check(c.mmap(0, length, prot, flags, fd, offset), "mmap");
+  return check(c.mmap(address, length, prot, flags, fd, offset), "mmap");
 }
 
 export function munmap(address: number, length: number): void {

@@ -41,8 +41,8 @@ export interface Assembly {
 
 export function assemble(shape: ThreadShape, makeRing = kernelRing): Assembly {
   const arenas: Arena[] = [];
-  const allocate = (length: number): number => {
-    const arena = new Arena(length);
+  const allocate = (length: number, place?: "remote"): number => {
+    const arena = new Arena(length, place);
     arenas.push(arena);
     return arena.address;
   };
@@ -128,7 +128,7 @@ function makeCommands(
   shape: ThreadShape,
   ring: ThreadRing,
   ios: QueueIo[],
-  allocate: (length: number) => number,
+  allocate: (length: number, place?: "remote") => number,
 ): Commands {
   const iods: Int32Array[] = [];
   for (const share of shape.queues) {

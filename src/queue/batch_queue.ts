@@ -50,17 +50,23 @@ export class BatchQueue {
   #gathering = 0;
   #arrivedAt = 0;
 
-  /** `allocate`: page-aligned memory of the thread; answers its address. */
+  /**
+   * `allocate`: page-aligned memory of the thread; answers its address.
+   *
+   * The fetch buffers are remote. When a server dies that has requests waiting, Linux 7.2 copies
+   * their tags from a thread of its own, with the memory of just any process in place
+   * (ublk_batch_tw_cb in ublk_drv.c does not look at `tw.cancel`): nobody must have that address.
+   */
   constructor(
     queueId: number,
     depth: number,
     hasAddress: boolean,
-    allocate: (length: number) => number,
+    allocate: (length: number, place?: "remote") => number,
   ) {
     this.queueId = queueId;
     this.elemSize = hasAddress ? ELEM_SIZE_WITH_ADDR : ELEM_SIZE;
     this.slots = new Int32Array(depth);
-    this.#fetchAddress = allocate(FETCH_BUFFERS * FETCH_BYTES);
+    this.#fetchAddress = allocate(FETCH_BUFFERS * FETCH_BYTES, "remote");
     const fetch = wordsAt(this.#fetchAddress, FETCH_BUFFERS * FETCH_BYTES);
     this.#tags = new Uint16Array(fetch.buffer, fetch.byteOffset);
     this.ringAddress = allocate(FETCH_BUFFERS * BUF_BYTES);

@@ -31,6 +31,20 @@ test("words show what is written to the memory by whatever way", () => {
   arena.free();
 });
 
+test("a remote arena lies where nothing else does, and each elsewhere", () => {
+  const arenas = [0, 1].map(() => new Arena(PAGE_SIZE, "remote"));
+  const near = new Arena(PAGE_SIZE);
+  for (const { address, length } of arenas) {
+    expect(address).toBeWithin(2 ** 44, 2 ** 44 + 2 ** 32 * PAGE_SIZE);
+    expect(Math.abs(address - near.address)).toBeGreaterThan(2 ** 40);
+    const words = wordsAt(address, length);
+    memset(address, 0xff, 4);
+    expect([words[0], words[1]]).toEqual([-1, 0]);
+  }
+  expect(arenas[0]!.address).not.toBe(arenas[1]!.address);
+  for (const arena of [...arenas, near]) arena.free();
+});
+
 test("a freed arena is unmapped", () => {
   const arena = new Arena(PAGE_SIZE * 3);
   const begin = arena.address.toString(16);
