@@ -7,7 +7,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cached, keyOf, prune } from "../vm/cache.ts";
 import { host, LabError, note } from "../vm/host.ts";
-import { exactly, kernelSource, newest, unpackSource, version } from "./sources.ts";
+import { exactly, kernelSource, newest, unpackSource, version } from "../vm/sources.ts";
 
 const SELFTESTS = "tools/testing/selftests/ublk";
 /** As in the Makefile of the selftests. */

@@ -8,8 +8,9 @@ import type { Options } from "./options.ts";
 import { around, table } from "./report.ts";
 import { type Seconds, takeTurn } from "./session.ts";
 import { type Contestant, nameOf, type Section, type Workload, WORKLOADS } from "./table.ts";
-import { buildUml } from "./uml.ts";
-import { UmlVm } from "./uml_vm.ts";
+import { program } from "../vm/machines.ts";
+import { buildUml } from "../vm/uml.ts";
+import { UmlVm } from "../vm/uml_vm.ts";
 
 const DEFAULT_SECONDS = 3;
 const AGAINST = "kublk -q 1";
@@ -50,7 +51,12 @@ export async function measureNative(options: Options, words: string[]): Promise<
   if ("missing" in kublk) throw new LabError(`kublk cannot be built: ${kublk.missing}`);
   const uml = await buildUml(options.kernel);
   const seconds = { warm: 5, ramp: 0.3, run: options.seconds ?? DEFAULT_SECONDS };
-  const vm = await UmlVm.boot({ uml: uml.program, line: options.kernel, kublk: kublk.program });
+  const vm = await UmlVm.boot({
+    uml: uml.program,
+    line: options.kernel,
+    program,
+    kublk: kublk.program,
+  });
   try {
     const cells: Cell[] = [];
     for (let round = 0; round < options.rounds; round++) {

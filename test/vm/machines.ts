@@ -11,8 +11,14 @@ import { type Kernel, type NoKernel, prepareKernel } from "./kernel.ts";
 import { kvmWorks } from "./kvm.ts";
 import { ReusedGuest } from "./reuse.ts";
 import { programImage, rootImage, scratchImage } from "./rootfs.ts";
+import { buildUml } from "./uml.ts";
+import { UmlVm } from "./uml_vm.ts";
 import { DEFAULT_KERNELS, kernelList } from "./versions.ts";
 import type { Vm } from "./vm.ts";
+
+/** Before a line of kernels: User-mode Linux, built from Debian's source of that line. */
+const NATIVE = "native-";
+const NATIVE_LANES = 11;
 
 export const program = resolve(import.meta.dir, "../../dist/ublk");
 
@@ -40,11 +46,15 @@ export const kernelLines = (): string[] =>
 export async function machines(): Promise<(Machine | NoKernel)[]> {
   if (process.env["UBLK_LAB"] === "host") return [hostMachine()];
   const all: (Machine | NoKernel)[] = [];
-  for (const line of kernelLines()) {
-    const kernel = await prepareKernel(line);
-    all.push("missing" in kernel ? kernel : await guestMachine(kernel));
-  }
+  for (const line of kernelLines()) all.push(await machineOf(line));
   return all;
+}
+
+/** Of a line of kernels, such as "7.2", or "native-7.2". */
+export async function machineOf(line: string): Promise<Machine | NoKernel> {
+  if (line.startsWith(NATIVE)) return nativeMachine(line);
+  const kernel = await prepareKernel(line);
+  return "missing" in kernel ? kernel : guestMachine(kernel);
 }
 
 interface GuestMachine extends Machine {
@@ -61,12 +71,22 @@ export async function guestMachine(kernel: Kernel): Promise<GuestMachine> {
   return { kernel: kernel.line, isHost: false, open, lend, features: () => features(kernel, lend) };
 }
 
+/** User-mode Linux, for what takes long; a new one for each story, which costs it nothing. */
+async function nativeMachine(line: string): Promise<Machine> {
+  const uml = await buildUml(line.slice(NATIVE.length));
+  const open = () => UmlVm.boot({ uml: uml.program, line, program, lanes: NATIVE_LANES, cpus: 2 });
+  const lend = () => lent(open());
+  return { kernel: line, isHost: false, open, lend, features: () => ask(lend) };
+}
+
+async function lent(vm: Promise<Vm>): Promise<Lent> {
+  const one = await vm;
+  return { vm: one, giveBack: () => one.close() };
+}
+
 function hostMachine(): Machine {
   const open = () => HostVm.open(program);
-  const lend = async () => {
-    const vm = await open();
-    return { vm, giveBack: () => vm.close() };
-  };
+  const lend = () => lent(open());
   return { kernel: "host", isHost: true, open, lend, features: () => ask(lend) };
 }
 

@@ -3,10 +3,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { removeOrphans } from "./cache.ts";
-import type { GuestVm } from "./guest_vm.ts";
+import { GuestVm } from "./guest_vm.ts";
 import { LabError, toTerminal } from "./host.ts";
-import { prepareKernel } from "./kernel.ts";
-import { guestMachine, kernelLines, machines } from "./machines.ts";
+import { kernelLines, machineOf, machines } from "./machines.ts";
+import type { Vm } from "./vm.ts";
 
 const USAGE = `bun run vm [NAME…]         tell the stories whose file name contains a NAME; all by default
 bun run vm --list          name the stories
@@ -14,6 +14,7 @@ bun run vm run 'COMMAND'   run a command in a fresh guest; its status becomes ou
 bun run vm shell           a shell in a fresh guest
 
 --kernel LINE[,LINE]       7.2, 6.12, rc, … or all; also by UBLK_KERNELS (default: 7.2,6.12)
+--kernel native-7.2        User-mode Linux of that line, built by us; see test/vm/README.md
 UBLK_LAB=host              tell the stories to this machine's own kernel; needs root`;
 
 /** Stories watch their own time; what `bun test` would do when it runs out is worse. */
@@ -61,10 +62,10 @@ async function tell(stories: string[]): Promise<number> {
 }
 
 /** A guest with the first of the kernels that were asked for. */
-async function freshGuest(): Promise<GuestVm> {
-  const kernel = await prepareKernel(kernelLines()[0] ?? "");
-  if ("missing" in kernel) throw new LabError(kernel.missing);
-  return (await guestMachine(kernel)).open();
+async function freshGuest(): Promise<Vm> {
+  const machine = await machineOf(kernelLines()[0] ?? "");
+  if ("missing" in machine) throw new LabError(machine.missing);
+  return machine.open();
 }
 
 async function runOne(command: string): Promise<number> {
@@ -82,6 +83,7 @@ async function shell(): Promise<number> {
   const vm = await freshGuest();
   vm.patience = RUN_SECONDS;
   try {
+    if (!(vm instanceof GuestVm)) throw new LabError("only an emulated guest has a console");
     return await vm.shell();
   } finally {
     await vm.close();

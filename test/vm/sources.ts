@@ -1,10 +1,10 @@
-/** Debian's packages that the bench builds something from: the kernel's source, libraries. */
+/** Debian's packages that something is built from: the kernel's source, libraries. */
 
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { packageTree, type Suite, SUITES } from "../vm/apt.ts";
-import { host, LabError } from "../vm/host.ts";
+import { packageTree, type Suite, SUITES } from "./apt.ts";
+import { host, LabError } from "./host.ts";
 
 const NEWEST_FIRST: Suite[] = SUITES.toReversed();
 

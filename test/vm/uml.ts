@@ -4,9 +4,9 @@
  */
 
 import { basename, join } from "node:path";
-import { cached, keyOf, prune } from "../vm/cache.ts";
-import { host, hostShown, note } from "../vm/host.ts";
-import { need } from "../vm/packages.ts";
+import { cached, keyOf, prune } from "./cache.ts";
+import { host, hostShown, note } from "./host.ts";
+import { need } from "./packages.ts";
 import { kernelSource, unpackSource, version } from "./sources.ts";
 
 const TOOLS = ["gcc", "libc6-dev", "make", "bison", "flex", "bc", "xz-utils"];
@@ -26,7 +26,7 @@ const CONFIG = [
     "FILE_LOCKING",
     "SYSVIPC",
   ],
-  ...["POSIX_TIMERS", "HIGH_RES_TIMERS", "NO_HZ_IDLE"],
+  ...["POSIX_TIMERS", "HIGH_RES_TIMERS", "NO_HZ_IDLE", "SMP", "PROC_CHILDREN", "MAGIC_SYSRQ"],
 ];
 export interface Uml {
   program: string;

@@ -1,45 +1,62 @@
 /** User-mode Linux with its root on the host, as a machine that runs commands. */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { LabError } from "../vm/host.ts";
-import { Lane, Lanes, type Output, type Result, type Sent } from "../vm/lane.ts";
-import { program } from "../vm/machines.ts";
-import { MachineError, Vm } from "../vm/vm.ts";
+import { passingDir } from "./cache.ts";
+import { LabError } from "./host.ts";
+import { Lane, Lanes, type Output, type Result, type Sent } from "./lane.ts";
+import { quote } from "./quote.ts";
+import { MachineError, Vm } from "./vm.ts";
 
 const MEMORY_MIB = 1024;
 const BOOT_SECONDS = 60;
 const CONSOLE_KEPT = 16 * 1024;
-/** Serial lines, after standard input, output and error: two for each lane. */
-const LINES = [3, 4, 5, 6];
+/** A serial line forgets what comes faster than it is read, beyond 4 KiB. */
+const SCRIPT_MAX = 2000;
+/** Serial lines come after standard input, output and error: two for each lane. */
+const FIRST_LINE = 3;
 
 export interface UmlOptions {
   /** The kernel. */
   uml: string;
   line: string;
-  kublk: string;
+  /** Put on the guest's PATH. */
+  program: string;
+  kublk?: string;
+  /** So many commands can run at the same time. */
+  lanes?: number;
+  cpus?: number;
 }
 
 export class UmlVm extends Vm {
   readonly kernel: string;
   readonly data = "/tmp";
+  override readonly speed = 8;
   readonly #child: ChildProcess;
+  /** What is too long for a serial line is read from here. */
+  readonly #dir: string;
+  #scripts = 0;
   readonly #lanes: Lanes;
   readonly #harness: Lanes;
   protected readonly ended: Promise<string>;
   #console = "";
   readonly #kill = () => void this.#child.kill("SIGKILL");
 
-  private constructor(child: ChildProcess, line: string) {
+  private constructor(child: ChildProcess, line: string, lanes: number, dir: string) {
     super();
+    this.#dir = dir;
     this.kernel = line;
     this.#child = child;
-    const [out, err, out2, err2] = ports(child);
-    if (!out || !err || !out2 || !err2) throw new LabError("User-mode Linux has no serial lines");
-    this.#lanes = new Lanes(1, () => new Lane(out, err));
-    this.#harness = new Lanes(1, () => new Lane(out2, err2));
+    const lines = ports(child);
+    const next = (): Lane => {
+      const [out, err] = lines.splice(0, 2);
+      if (!out || !err) throw new LabError("User-mode Linux has no serial lines");
+      return new Lane(out, err);
+    };
+    this.#harness = new Lanes(1, next);
+    this.#lanes = new Lanes(lanes, next);
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (bytes: Buffer) => {
         this.#console = (this.#console + bytes.toString()).slice(-CONSOLE_KEPT);
@@ -53,19 +70,34 @@ export class UmlVm extends Vm {
     });
   }
 
-  static async boot({ uml, line, kublk }: UmlOptions): Promise<UmlVm> {
-    const init = join(import.meta.dir, "native_init");
-    const lane = join(import.meta.dir, "../vm/guest/lane");
+  static async boot({
+    uml,
+    line,
+    program,
+    kublk = "",
+    lanes = 1,
+    cpus = 1,
+  }: UmlOptions): Promise<UmlVm> {
+    const init = join(import.meta.dir, "guest/native_init");
+    const lane = join(import.meta.dir, "guest/lane");
+    const lines = 2 * (1 + lanes);
     const args = [
-      ...[`mem=${MEMORY_MIB}M`, "seccomp=on", "root=/dev/root", "rootfstype=hostfs", "ro"],
+      ...[
+        `mem=${MEMORY_MIB}M`,
+        `ncpus=${cpus}`,
+        "seccomp=on",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        "ro",
+      ],
       ...["quiet", "con=null", "con0=fd:0,fd:1", "ssl=null", "init=/bin/bash"],
-      ...LINES.map((fd, number) => `ssl${number}=fd:${fd}`),
-      ...[`LANE=${lane}`, `UBLK=${program}`, `KUBLK=${kublk}`],
+      ...Array.from({ length: lines }, (_, number) => `ssl${number}=fd:${FIRST_LINE + number}`),
+      ...[`LANE=${lane}`, `UBLK=${program}`, `KUBLK=${kublk}`, `LANES=${1 + lanes}`],
       ...["--", init],
     ];
-    const stdio = Array.from({ length: 3 + LINES.length }, () => "pipe" as const);
+    const stdio = Array.from({ length: FIRST_LINE + lines }, () => "pipe" as const);
     const child = spawn("setpriv", ["--pdeathsig", "KILL", uml, ...args], { stdio });
-    const vm = new UmlVm(child, line);
+    const vm = new UmlVm(child, line, lanes, await passingDir());
     const ready = new Promise((resolve) => ports(child)[0]?.once("data", () => resolve(undefined)));
     const late = Bun.sleep(BOOT_SECONDS * 1000).then(() => `not ready after ${BOOT_SECONDS} s`);
     const failed = await Promise.race([ready, late, vm.ended]);
@@ -78,8 +110,11 @@ export class UmlVm extends Vm {
     throw new MachineError("User-mode Linux has no spare disk here");
   }
 
-  protected override send(text: string, live: Output): Promise<Sent> {
-    return this.#lanes.send(text, live);
+  protected override async send(text: string, live: Output): Promise<Sent> {
+    if (text.length <= SCRIPT_MAX) return this.#lanes.send(text, live);
+    const path = join(this.#dir, String(this.#scripts++));
+    await Bun.write(path, text);
+    return this.#lanes.send(`. ${quote(path)}`, live);
   }
 
   override async harness(text: string): Promise<Result> {
@@ -115,7 +150,8 @@ export class UmlVm extends Vm {
   override async close(): Promise<void> {
     await this.pullThePlug();
     process.off("exit", this.#kill);
+    await rm(this.#dir, { recursive: true, force: true });
   }
 }
 
-const ports = (child: ChildProcess): Duplex[] => LINES.map((fd) => child.stdio[fd] as Duplex);
+const ports = (child: ChildProcess): Duplex[] => child.stdio.slice(FIRST_LINE) as Duplex[];
