@@ -18,7 +18,7 @@ export function wordsAt(address: number, length: number): Int32Array {
 const PROT = libc.PROT_READ | libc.PROT_WRITE;
 const FLAGS = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS;
 
-/** Between programs, which lie at the lower end or in the middle, and what they map, at the upper. */
+/** Below programs and what they map, above the few that map low addresses. */
 const REMOTE_BEGIN = 2 ** 44;
 const TRIES = 3;
 
@@ -26,11 +26,11 @@ const TRIES = 3;
 function mapRemote(length: number): number {
   for (let tries = 0; tries < TRIES; tries++) {
     const page = crypto.getRandomValues(new Uint32Array(1))[0]!;
+    const address = REMOTE_BEGIN + page * PAGE_SIZE;
     try {
-      const address = REMOTE_BEGIN + page * PAGE_SIZE;
       return libc.mmap(length, PROT, FLAGS | libc.MAP_FIXED_NOREPLACE, -1, 0, address);
     } catch (error) {
-      if (!(error instanceof SysError)) throw error; // taken, or beyond what the processor addresses
+      if (!(error instanceof SysError)) throw error; // taken, or more than there are addresses
     }
   }
   return libc.mmap(length, PROT, FLAGS, -1, 0);
