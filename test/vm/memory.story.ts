@@ -13,6 +13,8 @@ const HELD = 104;
 /** What the README advises for swap: buffers that are there before memory is short. */
 const SWAP = raw("-d 32 --max-io-buf-bytes 128K");
 
+const SLOW = { timeout: 900 };
+
 const available = async (vm: Vm): Promise<number> =>
   Number(await vm.sh`mawk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo`);
 
@@ -20,7 +22,7 @@ const available = async (vm: Vm): Promise<number> =>
 const counted = async (vm: Vm, what: string): Promise<number> =>
   Number(await vm.sh`mawk -v what=${what} '$1 == what { print $2 }' /proc/vmstat`);
 
-story("who is short of memory writes through loop, and swaps on another", {}, async (vm) => {
+story("who is short of memory writes through loop, and swaps on another", SLOW, async (vm) => {
   const noise = `${vm.data}/noise`;
   await vm.sh`cd ${vm.data} && head -c ${HELD}M /dev/urandom > noise && truncate -s 400M l.img &&
     head -c 224M /dev/zero > s.img && sync`; // no holes, as in a file that is swapped to
