@@ -10,8 +10,8 @@ export async function runEnd(argv: readonly string[]): Promise<void> {
   // Whoever stops our parent may stop all that it started; this is what it was started for.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
   const channel = new KernelChannel();
-  const [id, is] = argv.map(Number);
-  await endDevice(channel, new Identity(id!, is));
+  const [id, incarnation] = argv.map(Number);
+  await endDevice(channel, new Identity(id!, incarnation));
   channel.close();
   process.exit(0);
 }

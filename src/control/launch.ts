@@ -181,8 +181,8 @@ export function tie(parent: number): void {
  * belongs to whoever sent it. Were we killed meanwhile, that thread would keep our files open and
  * the driver from failing those requests; neither would ever end.
  */
-export async function startEnder({ id, is }: Identity): Promise<void> {
-  const child = Bun.spawn([SELF, ...SCRIPT, END_VERB, String(id), String(is)], {
+export async function startEnder({ id, incarnation }: Identity): Promise<void> {
+  const child = Bun.spawn([SELF, ...SCRIPT, END_VERB, String(id), String(incarnation)], {
     argv0: process.execPath,
     cwd: "/",
     env: keptEnvironment(),

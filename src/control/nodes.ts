@@ -18,17 +18,24 @@ export function incarnation(id: number, sysfs = CLASS): number {
   return found?.ino ?? (existsSync(sysfs) ? GONE : NO_SYSFS);
 }
 
-/** One of the devices that may have an id, one after the other. */
+/**
+ * One of the devices that may have an id, one after the other. One that is hidden already, or where
+ * there is no sysfs, cannot be told from the next.
+ */
 export class Identity {
   readonly id: number;
-  /** Its incarnation. */
-  readonly is: number;
+  readonly incarnation: number;
   readonly #look: typeof incarnation;
 
   constructor(id: number, is?: number, look = incarnation) {
     this.id = id;
-    this.is = is ?? look(id);
+    this.incarnation = is ?? look(id);
     this.#look = look;
+  }
+
+  /** Some device of this id is there, and nobody deletes it. */
+  get isVisible(): boolean {
+    return this.#look(this.id) > GONE;
   }
 
   /** Somebody deletes it: DEL_DEV waits until nobody has it open, and has it hidden by then. */
@@ -39,7 +46,7 @@ export class Identity {
   /** The id is another device's by now. */
   get isReplaced(): boolean {
     const now = this.#look(this.id);
-    return now > GONE && now !== this.is;
+    return this.incarnation > GONE && now > GONE && now !== this.incarnation;
   }
 }
 

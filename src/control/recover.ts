@@ -12,9 +12,9 @@ import type { AnyTarget, Disk, OpenDisk, TargetRegistry } from "../target/target
 import { type Channel, withChannel } from "./command.ts";
 import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
-import { Identity } from "./nodes.ts";
 import { recoveryOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
+import { Identity } from "./nodes.ts";
 import { isTaken, openDisk } from "./open_disk.ts";
 import { isServing } from "./process.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
@@ -69,7 +69,7 @@ export async function planWaiting(
 }
 
 /** A server that begins opens the char device a moment after the device is there. */
-const QUIET_LOOKS = 10;
+const QUIET_LOOKS = 7;
 const QUIET_PAUSE_MS = 100;
 /** As long as a server waits for its nodes, and then some. */
 const SETTLE_MS = 20_000;

@@ -32,12 +32,12 @@ export async function removeDevice(
   id: number,
   how: HowToEnd = {},
 ): Promise<void> {
-  const which = new Identity(id);
   const info = await getDevInfo(channel, id).catch((error: unknown) => {
     // A state file without a device is what a reloaded driver leaves.
     if (isGone(error)) removeState(id);
     throw error;
   });
+  const which = new Identity(id); // whoever has the number now is meant
   if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
   if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
   if (how.async) return removeAsync(channel, which);
@@ -46,7 +46,8 @@ export async function removeDevice(
 
 /** Stops a device and leaves it there, DEAD; returns when its daemon has ended. */
 export async function stopForGood(channel: Channel, id: number, how: HowToEnd = {}): Promise<void> {
-  const taker = takeoverBy(id); // before the look, which sees who has taken over by then
+  // Before the look, which sees who has taken over by then.
+  const taker = how.unserved ? takeoverBy(id) : undefined;
   const info = await getDevInfo(channel, id);
   if (stateName(info) === "DEAD") return;
   if (how.unserved) refuseServed(info, taker);
@@ -99,9 +100,9 @@ async function untilDaemonEnds(
 export async function endDevice(channel: Channel, which: Identity): Promise<void> {
   try {
     const { deleted } = await inTurn(which.id, async () => {
-      // Who deleted it while we waited has made room for another device.
+      // Who deletes it while we wait makes room for another device.
+      if (!which.isReplaced) await stopDevice(channel, which.id);
       if (which.isReplaced) return { deleted: undefined };
-      await stopDevice(channel, which.id);
       return hide(which, deleteDevice(channel, which.id));
     });
     if (deleted !== undefined) await untilGone(which, deleted);
@@ -113,18 +114,19 @@ export async function endDevice(channel: Channel, which: Identity): Promise<void
 
 /** A server that is about to begin sees from here on that it must not. */
 async function hide(which: Identity, deleted: Promise<void>): Promise<{ deleted: Promise<void> }> {
+  deleted.catch(() => {}); // where nobody waits for it any more
   while (!which.isGone && !(await within(LOOK_MS, deleted)));
   return { deleted };
 }
 
 /** DEL_DEV waits until the id is free: for ever, where another device takes it at that moment. */
 async function untilGone(which: Identity, deleted: Promise<void>): Promise<void> {
-  while (!which.isReplaced && !(await within(LOOK_MS, deleted)));
+  while (!which.isVisible && !(await within(LOOK_MS, deleted)));
 }
 
-/** What is noted under the id may be another device's by now. */
+/** What is noted under the id is another device's if there is one: ours is hidden by now. */
 function forget(which: Identity): void {
-  if (!which.isReplaced) removeState(which.id);
+  if (!which.isVisible) removeState(which.id);
 }
 
 /** There is no such device, or not any more. */

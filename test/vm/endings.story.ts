@@ -24,9 +24,9 @@ async function underLoad(vm: Vm, add: string, end: Ending): Promise<void> {
     const pid = await vm.sh`pgrep -f ${`"id":${id},`}`;
     await end(id, pid);
     expect((await fio.wait()).status, `round ${round}: fio must notice`).not.toBe(0);
-    await vm.sh`for left in /dev/ublk[bc]${id} /run/ublk/${id}.json; do
+    // The process may still have to be reaped, but it runs nothing.
+    await vm.sh`for left in /dev/ublk[bc]${id} /run/ublk/${id}.json /proc/${pid}/exe; do
       if test -e $left; then echo $left; exit 1; fi; done`;
-    await vm.sh`while test -e /proc/${pid}; do sleep 0.05; done`; // until it is reaped
   }
 }
 
@@ -134,6 +134,19 @@ story("a device that is deleted while it begins is gone, and add says so", {}, a
   console.log(`three del -a and eight add end with ${statuses.join(" ")}`);
   for (const status of statuses) expect([0, 1]).toContain(status);
   await vm.sh`timeout 100 ublk del -a`;
+  await comesToNothing(vm);
+});
+
+story("a number that is taken as soon as it is free is the next device's", {}, async (vm) => {
+  const add = "timeout 100 ublk add -t null -n 0 > /dev/null 2>&1";
+  await vm.sh`${raw(add)}`;
+  for (let round = 0; round < 2 * ROUNDS; round++) {
+    const next = vm.start`until ${raw(add)}; do :; done`;
+    await vm.sh`sleep 0.${round % 10}; timeout 60 ublk del -n 0`;
+    await next.succeeds();
+    expect(await vm.sh`test -e /run/ublk/0.json && ublk list -n 0`).toContain("state LIVE");
+  }
+  await vm.sh`ublk del -n 0`;
   await comesToNothing(vm);
 });
 

@@ -107,6 +107,18 @@ test("another device that takes the id is not waited for, and not ended", async 
   expect(control.log.length).toBe(before);
 });
 
+test("a device that is replaced while it is stopped is not deleted in place of the first", async () => {
+  let now = 5;
+  const control = await served(-1);
+  const send = control.send.bind(control);
+  control.send = (cmdOp, cmd) => {
+    if ((cmdOp & 0xff) === STOP) now = 6;
+    return send(cmdOp, cmd);
+  };
+  await endDevice(control, new Identity(ID, 5, () => now));
+  expect(control.log).not.toContain(DEL);
+});
+
 test("a device that is not there is an error that says so", async () => {
   const error: unknown = await removeDevice(new SimControl(), ID).catch((e: unknown) => e);
   expect(isGone(error)).toBe(true);
