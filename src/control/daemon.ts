@@ -68,6 +68,7 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
     host.log.say("info", "stopped");
   } finally {
     if (await letGo(server, way)) way.open.close();
+    await server.helperEnded();
   }
 }
 

@@ -74,6 +74,8 @@ export class Server {
   #live = false;
   #stopped = false;
   #broken = false;
+  /** All has ended that had to do with the device. */
+  #quiet = false;
   #ender: Promise<unknown> | undefined;
 
   constructor(service: Service, host: Host, disk: Disk) {
@@ -236,10 +238,15 @@ export class Server {
   stop(): void {
     this.#stopped = true;
     if (!this.#live) return;
-    // Without a helper process we are better than nobody.
+    // Without a helper process we are better than nobody, as long as it is ours.
     this.#ender ??= startEnder(this.identity!).catch(() =>
-      device.stopDevice(this.channel, this.id),
+      this.#quiet || this.deleted ? undefined : device.stopDevice(this.channel, this.id),
     );
+  }
+
+  /** So that whoever waits for our end finds nothing left. */
+  async helperEnded(): Promise<void> {
+    if (this.#ender !== undefined && !this.#broken) await within(ENDER_WAIT_MS, this.#ender);
   }
 
   /** Resolves when every thread has ended well. */
@@ -265,7 +272,7 @@ export class Server {
     if (this.#charFd >= 0) libc.close(this.#charFd);
     // A START_DEV that still waits holds the device; it goes with its ring.
     this.channel.close();
-    if (this.#ender !== undefined) await within(ENDER_WAIT_MS, this.#ender);
+    this.#quiet = true;
     return true;
   }
 
@@ -304,7 +311,8 @@ const isTransient = (error: unknown): boolean =>
 
 const LOOK_MS = 100;
 const STOP_AGAIN_MS = 200;
-const ENDER_WAIT_MS = 30_000;
+/** As long as the helper may wait for its turn: less than whoever deletes waits for us. */
+const ENDER_WAIT_MS = 10_000;
 
 function refuseStopped(): never {
   throw new SysError({ op: "start", errno: 0, reason: "was told to stop before it was ready" });
