@@ -12,6 +12,7 @@ import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import { KernelChannel, withChannel } from "./command.ts";
 import { getDevInfo, stateName, stopDevice } from "./device.ts";
 import type { Log } from "./log.ts";
+import { Identity } from "./nodes.ts";
 import { giveBackProgram, isServing, openProcess } from "./process.ts";
 import { isGone } from "./remove.ts";
 import { readState, writeState } from "./state.ts";
@@ -43,13 +44,14 @@ export type Recover = (program: number) => Promise<void>;
 
 /** Returns when the device has ended, or is given up. */
 export async function supervise(id: number, recover: Recover, log: Log): Promise<void> {
+  const watched = new Identity(id);
   const deaths = new Deaths();
   let program = libc.open("/proc/self/exe", libc.O_RDONLY);
   for (let reason = ""; ;) {
     // Asked before the look: who has taken over by then is what the look sees.
     const taker = takeoverBy(id);
     const info = await look(id);
-    if (info === undefined || stateName(info) === "DEAD") return;
+    if (info === undefined || stateName(info) === "DEAD" || watched.isGone) return;
     if (isServing(info.ublksrv_pid)) {
       program = programOf(info.ublksrv_pid, program);
       restUntilEnd(info.ublksrv_pid);
