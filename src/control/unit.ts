@@ -45,7 +45,8 @@ Restart=on-failure
 # Words that make no sense make none the next time either.
 RestartPreventExitStatus=2
 RestartSec=100ms
-TimeoutStartSec=90
+# An upgrade may wait a minute for the last requests, and as long for the driver.
+TimeoutStartSec=180
 TimeoutStopSec=90
 OOMScoreAdjust=-1000
 
