@@ -33,7 +33,7 @@ export interface UmlOptions {
 export class UmlVm extends Vm {
   readonly kernel: string;
   readonly data = "/tmp";
-  override readonly speed = 8;
+  override readonly native = true;
   readonly #child: ChildProcess;
   /** What is too long for a serial line is read from here. */
   readonly #dir: string;

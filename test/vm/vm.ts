@@ -50,8 +50,8 @@ export abstract class Vm {
   abstract readonly data: string;
   /** A block device that nobody uses. */
   abstract readonly spare: string;
-  /** How much faster than in an emulated guest a program of ours starts, about. */
-  readonly speed: number = 1;
+  /** Our programs run at the processor's own speed, in User-mode Linux. */
+  readonly native: boolean = false;
   /** Seconds that one command may take. */
   patience = 120;
 
