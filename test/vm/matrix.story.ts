@@ -351,7 +351,7 @@ function sum(told: Told[]): string {
 
 story(
   "a server that is killed costs what its form of recovery permits, and no acknowledged block",
-  { timeout: ROUNDS > 0 ? 900 * ROUNDS : 600 },
+  { timeout: ROUNDS > 0 ? 1800 * ROUNDS : 600 },
   async (vm) => {
     const before = await survey(vm);
     await prepare(vm);
