@@ -41,7 +41,7 @@ export class Arena {
   readonly address: number;
   readonly length: number;
 
-  constructor(length: number, place: "anywhere" | "remote" = "anywhere") {
+  constructor(length: number, place?: "remote") {
     this.length = roundUp(length, PAGE_SIZE);
     this.address =
       place === "remote" ? mapRemote(this.length) : libc.mmap(this.length, PROT, FLAGS, -1, 0);
