@@ -6,10 +6,11 @@
  */
 
 import { existsSync } from "node:fs";
-import { chmod, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { toTerminal } from "./test/vm/host.ts";
 
 const LIBRARY = "liburing.so.2";
 const SYSTEM_LIBRARY_DIRS = [
@@ -47,14 +48,17 @@ if (!existsSync("node_modules/citty")) {
 }
 if (asked.all) await become(["test/release/main.ts"]);
 
-const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
-try {
-  await stageLibrary(join(staging, LIBRARY));
-  await build(staging);
-} finally {
-  await rm(staging, { recursive: true, force: true });
-}
-console.log(`${asked.out}: ${(Bun.file(out).size / 2 ** 20).toFixed(1)} MiB`);
+await toTerminal(async () => {
+  const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
+  try {
+    await stageLibrary(join(staging, LIBRARY));
+    await build(staging);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+  console.log(`${asked.out}: ${(Bun.file(out).size / 2 ** 20).toFixed(1)} MiB`);
+  return 0;
+});
 
 async function become(script: string[]): Promise<never> {
   const child = Bun.spawn([process.execPath, ...script], {
@@ -93,11 +97,8 @@ async function stageLibrary(to: string): Promise<void> {
   for (const dir of SYSTEM_LIBRARY_DIRS) {
     if (await Bun.file(join(dir, LIBRARY)).exists()) return copyFile(join(dir, LIBRARY), to);
   }
-  const dir = await mkdtemp(join(tmpdir(), "ublk-liburing-"));
-  await mkdir(join(dir, "tree"));
-  await Bun.$`apt-get download liburing2 && dpkg-deb -x liburing2_*.deb tree`.cwd(dir).quiet();
-  const [found] = [...new Bun.Glob(`tree/usr/lib/*/${LIBRARY}`).scanSync({ cwd: dir })];
-  if (found === undefined) throw new Error(`Debian's liburing2 holds no ${LIBRARY}`);
-  await copyFile(join(dir, found), to);
-  await rm(dir, { recursive: true, force: true });
+  // Only here, because whoever has liburing builds without apt.
+  const { liburing } = await import("./test/release/parts.ts");
+  const { path } = await liburing(process.arch === "arm64" ? "arm64" : "amd64");
+  await copyFile(path, to);
 }

@@ -2,6 +2,8 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { LabError } from "./vm/host.ts";
+import { checkPackages } from "./vm/packages.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const OXLINT = "node_modules/.bin/oxlint";
@@ -39,6 +41,18 @@ function plain(command: string[]): Outcome {
   return { ok, passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0, output, notes: [] };
 }
 
+/** Installed as root; otherwise one line names them, instead of all that would fail for want of them. */
+async function packages(): Promise<Outcome> {
+  const outcome = { ok: true, passed: 1, failed: 0, skipped: 0, output: "", notes: [] };
+  try {
+    await checkPackages();
+    return outcome;
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return { ...outcome, ok: false, passed: 0, failed: 1, output: error.message };
+  }
+}
+
 function tests(): Outcome {
   // Each file by itself, on every CPU. Those do not read the time-out in bunfig.toml.
   const { status, output } = run([process.execPath, "test", "--parallel", `--timeout=${HANGS_MS}`]);
@@ -67,7 +81,8 @@ function withoutTheGood(lines: string[]): string {
 }
 
 const bun = process.execPath;
-const steps: [name: string, run: () => Outcome][] = [
+const steps: [name: string, run: () => Outcome | Promise<Outcome>][] = [
+  ["packages", packages],
   ["format", () => plain([bun, "fmt", "--check"])],
   ["types", () => plain([bun, "check", "--no-script"])],
   ["lint", () => plain([OXLINT, "--deny-warnings"])],
@@ -80,11 +95,11 @@ if (!existsSync(join(ROOT, OXLINT))) {
 const total = { passed: 0, failed: 0, skipped: 0 };
 for (const [name, step] of steps) {
   const begin = performance.now();
-  const outcome = step();
+  const outcome = await step();
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   if (!outcome.ok) console.log(outcome.output.trimEnd());
   for (const line of outcome.notes) console.log(`  ${line}`);
-  console.log(`${name.padEnd(8)} ${outcome.ok ? "ok" : "FAILED"} ${seconds} s`);
+  console.log(`${name.padEnd(9)} ${outcome.ok ? "ok" : "FAILED"} ${seconds} s`);
   total.passed += outcome.passed;
   total.failed += outcome.failed;
   total.skipped += outcome.skipped;

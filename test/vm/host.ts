@@ -27,6 +27,7 @@ interface HostOptions {
 
 /** Standard output of a program that has to succeed. */
 export async function host(command: string[], options: HostOptions = {}): Promise<string> {
+  findable(command);
   const child = Bun.spawn(command, {
     cwd: options.cwd ?? "/",
     env: { ...process.env, LC_ALL: "C", ...options.env },
@@ -45,6 +46,7 @@ export async function host(command: string[], options: HostOptions = {}): Promis
 
 /** A program whose progress the person at the terminal wants to see. */
 export async function hostShown(command: string[], options: HostOptions = {}): Promise<void> {
+  findable(command);
   const child = Bun.spawn(command, {
     cwd: options.cwd ?? "/",
     env: { ...process.env, LC_ALL: "C", ...options.env },
@@ -52,6 +54,10 @@ export async function hostShown(command: string[], options: HostOptions = {}): P
   });
   const status = await child.exited;
   if (status !== 0) throw failure(command, status, "see above");
+}
+
+function findable([program = ""]: string[]): void {
+  if (Bun.which(program) === null) throw new LabError(`there is no program ${program} here`);
 }
 
 function failure(command: string[], status: number, output: string): LabError {

@@ -15,6 +15,7 @@ import {
 } from "./apt.ts";
 import { cached, keyOf, prune, recall, remember } from "./cache.ts";
 import { host, LabError, note } from "./host.ts";
+import { guestPackages } from "./packages.ts";
 import { newestKernel } from "./versions.ts";
 
 export interface Kernel {
@@ -56,6 +57,7 @@ export async function prepareKernel(
   line: string,
   architecture: Architecture = "amd64",
 ): Promise<Kernel | NoKernel> {
+  await guestPackages(); // before anything is downloaded, and kmod's programs unpack a kernel
   const choice = await choose(line, architecture);
   if (typeof choice === "string") return { line, missing: choice };
   try {

@@ -6,8 +6,16 @@ import { cacheDir } from "./cache.ts";
 import { host, hostShown, LabError, note } from "./host.ts";
 import { exclusively } from "./lock.ts";
 
+const DPKG_QUERY = "/usr/bin/dpkg-query";
+
 /** Run on the host. */
 const TOOLS = ["qemu-system-x86", "e2fsprogs", "kmod", "xz-utils", "util-linux"];
+
+/** What `bun run check` judges with: images, structs in C, a manual, units, completion. */
+const CHECK_TOOLS = [
+  ...["liburing2", "qemu-utils", "gcc", "libc6-dev", "groff-base", "mandoc", "systemd"],
+  ...["zsh", "fish"],
+];
 
 /** To run every executable of a release: another processor, and a first process in C. */
 export const RELEASE_TOOLS = [
@@ -42,6 +50,11 @@ async function installed(wanted: readonly string[]): Promise<Map<string, string>
 const missing = (wanted: readonly string[], found: Map<string, string>) =>
   wanted.filter((name) => !found.has(name));
 
+/** What unit tests and the simulation need; nothing where there is no Debian to install it. */
+export async function checkPackages(): Promise<void> {
+  if (existsSync(DPKG_QUERY)) await need(CHECK_TOOLS);
+}
+
 /** Makes sure that everything is installed. Answers with the guest's packages and versions. */
 export async function guestPackages(): Promise<Map<string, string>> {
   if (process.arch !== "x64") throw new LabError("the laboratory emulates x86-64 on x86-64 only");
@@ -51,7 +64,7 @@ export async function guestPackages(): Promise<Map<string, string>> {
 
 /** Installs what is missing, as root; otherwise says what that is. */
 export async function need(wanted: readonly string[]): Promise<void> {
-  if (!existsSync("/usr/bin/dpkg-query")) {
+  if (!existsSync(DPKG_QUERY)) {
     throw new LabError("the laboratory needs Debian: it builds its guest from installed packages");
   }
   let absent = missing(wanted, await installed(wanted));
