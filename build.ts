@@ -6,13 +6,13 @@
  */
 
 import { existsSync } from "node:fs";
-import { chmod, copyFile, mkdtemp, rm } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { toTerminal } from "./test/vm/host.ts";
 
 const LIBRARY = "liburing.so.2";
+const DOWNLOAD = { raw: "apt-get download liburing2" };
 const SYSTEM_LIBRARY_DIRS = [
   "/usr/lib/x86_64-linux-gnu",
   "/usr/lib/aarch64-linux-gnu",
@@ -48,17 +48,14 @@ if (!existsSync("node_modules/citty")) {
 }
 if (asked.all) await become(["test/release/main.ts"]);
 
-await toTerminal(async () => {
-  const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
-  try {
-    await stageLibrary(join(staging, LIBRARY));
-    await build(staging);
-  } finally {
-    await rm(staging, { recursive: true, force: true });
-  }
-  console.log(`${asked.out}: ${(Bun.file(out).size / 2 ** 20).toFixed(1)} MiB`);
-  return 0;
-});
+const staging = await mkdtemp(join(tmpdir(), "ublk-build-"));
+try {
+  await stageLibrary(join(staging, LIBRARY));
+  await build(staging);
+} finally {
+  await rm(staging, { recursive: true, force: true });
+}
+console.log(`${asked.out}: ${(Bun.file(out).size / 2 ** 20).toFixed(1)} MiB`);
 
 async function become(script: string[]): Promise<never> {
   const child = Bun.spawn([process.execPath, ...script], {
@@ -97,8 +94,17 @@ async function stageLibrary(to: string): Promise<void> {
   for (const dir of SYSTEM_LIBRARY_DIRS) {
     if (await Bun.file(join(dir, LIBRARY)).exists()) return copyFile(join(dir, LIBRARY), to);
   }
-  // Only here, because whoever has liburing builds without apt.
-  const { liburing } = await import("./test/release/parts.ts");
-  const { path } = await liburing(process.arch === "arm64" ? "arm64" : "amd64");
-  await copyFile(path, to);
+  const dir = await mkdtemp(join(tmpdir(), "ublk-liburing-"));
+  await mkdir(join(dir, "tree"));
+  // A machine that has just been set up has no package lists yet.
+  const got = await Bun.$`(${DOWNLOAD} || (apt-get -q update && ${DOWNLOAD})) \
+    && dpkg-deb -x liburing2_*.deb tree`
+    .cwd(dir)
+    .quiet()
+    .nothrow();
+  const [found] = [...new Bun.Glob(`tree/usr/lib/*/${LIBRARY}`).scanSync({ cwd: dir })];
+  if (found !== undefined) await copyFile(join(dir, found), to);
+  await rm(dir, { recursive: true, force: true });
+  if (found !== undefined) return;
+  throw new Error(`no ${LIBRARY} here, and apt has none: install liburing2\n${got.stderr}`);
 }

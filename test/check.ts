@@ -41,7 +41,7 @@ function plain(command: string[]): Outcome {
   return { ok, passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0, output, notes: [] };
 }
 
-/** Installed as root; otherwise one line names them, instead of all that would fail for want of them. */
+/** Installed as root; otherwise they are named, instead of all that would fail without them. */
 async function packages(): Promise<Outcome> {
   const outcome = { ok: true, passed: 1, failed: 0, skipped: 0, output: "", notes: [] };
   try {
