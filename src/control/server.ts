@@ -193,9 +193,14 @@ export class Server {
     return queues;
   }
 
+  /**
+   * The driver may have given fewer queues than were asked for. Threads share one only where each
+   * tag has its own; with batches any of the queue's tags would come to any of them.
+   */
   #threadCount(info: DevInfo): number {
+    const asked = this.#service.threads || info.nr_hw_queues;
     if (this.#disk.threads === 1) return 1;
-    return this.#service.threads === 0 ? info.nr_hw_queues : this.#service.threads;
+    return has(info.flags, "UBLK_F_PER_IO_DAEMON") ? asked : Math.min(asked, info.nr_hw_queues);
   }
 
   #threadPlan(
