@@ -16,7 +16,8 @@ export function wordsAt(address: number, length: number): Int32Array {
 }
 
 const PROT = libc.PROT_READ | libc.PROT_WRITE;
-const FLAGS = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS;
+/** Deep queues of large requests map far more than they ever use, and perhaps than there is. */
+const FLAGS = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS | libc.MAP_NORESERVE;
 
 /** Below programs and what they map, above the few that map low addresses. */
 const REMOTE_BEGIN = 2 ** 44;

@@ -31,6 +31,8 @@ export const PROT_WRITE = 2;
 export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_ANONYMOUS = 0x20;
+/** Memory that is counted when it is used, not when it is mapped. */
+export const MAP_NORESERVE = 0x4000;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 export const MAP_POPULATE = 0x8000;
 

@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { totalmem } from "node:os";
 import { Arena, PAGE_SIZE, roundUp, wordsAt } from "../../ffi/arena.ts";
 import { memset } from "../../ffi/libc.ts";
 
@@ -51,6 +52,11 @@ test("a freed arena is unmapped", () => {
   const mapped = (): boolean => readFileSync("/proc/self/maps", "utf8").includes(`${begin}-`);
   arena.free();
   expect(mapped()).toBe(false);
+});
+
+test("more can be mapped than there is memory", () => {
+  const much = Math.ceil(totalmem() / 2 ** 30) * 2 ** 32;
+  new Arena(much).free();
 });
 
 test("a large arena costs nothing until it is touched", () => {
