@@ -77,6 +77,8 @@ export interface Ring {
 }
 
 const TWO_52 = 2 ** 52;
+/** File offsets are below, because `lowHalf` and `highHalf` are right below. */
+export const FILE_END_MAX = TWO_52;
 const double = new Float64Array(1);
 const halves = new Int32Array(double.buffer);
 

@@ -2,6 +2,7 @@
 
 import { fstatSync, type Stats, statSync } from "node:fs";
 import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
+import { FILE_END_MAX } from "../../ffi/io_uring.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
   BLOCK_MAX,
@@ -217,6 +218,10 @@ const isMultiple = (size: number, offset: number, unit: number): boolean =>
 
 function refuseSize(path: string, end: number, offset: number): void {
   const facts = { op: "open", errno: EINVAL, subject: path };
+  if (end > FILE_END_MAX) {
+    const reason = `has ${end} bytes, more than the 4 PiB that can be served`;
+    throw new SysError({ ...facts, reason });
+  }
   if (end === 0) {
     const hint = `give it a size first: truncate -s 1G ${path}`;
     throw new SysError({ ...facts, reason: "is empty", hint });

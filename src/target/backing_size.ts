@@ -2,6 +2,7 @@
 
 import { fstatSync, fsyncSync, ftruncateSync } from "node:fs";
 import { EINVAL, EROFS, SysError } from "../../ffi/errno.ts";
+import { FILE_END_MAX } from "../../ffi/io_uring.ts";
 import { deviceSize } from "./backing_limits.ts";
 
 export interface BackingRange {
@@ -23,6 +24,9 @@ export function backingSize(range: BackingRange): number {
 /** Throws SysError when the backing cannot follow the disk from one size to the other. */
 export function checkBackingSize(range: BackingRange, from: number, to: number): void {
   const now = backingSize(range);
+  if (range.offset + to > FILE_END_MAX) {
+    throw refused(range, EINVAL, "would end behind the 4 PiB that can be served");
+  }
   if (to === now) return;
   if (range.readOnly) throw refused(range, EROFS, "is open read-only: it keeps its size");
   if (deviceSize(range.fd) !== undefined) {

@@ -6,6 +6,7 @@ import { dropCached, fallocate } from "../../ffi/libc.ts";
 import { deviceSize } from "./backing_limits.ts";
 
 export { EINVAL, EIO, ENOENT, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
+export { FILE_END_MAX } from "../../ffi/io_uring.ts";
 
 /** One file, or what stands in for it in a test. */
 export interface SyncFile {

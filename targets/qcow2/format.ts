@@ -1,5 +1,7 @@
 /** Numbers that the format dictates (qemu's docs/interop/qcow2.rst), under the names it uses. */
 
+import { FILE_END_MAX } from "../../src/target/file_io.ts";
+
 export const MAGIC = 0x514649fb;
 
 export const V2_HEADER_LENGTH = 72;
@@ -65,5 +67,5 @@ export const LOW_RESERVED = 0x1fe;
 
 export const TWO_32 = 2 ** 32;
 export const SECTOR = 512;
-/** Numbers are exact below; no file is that large. */
-export const OFFSET_MAX = Number.MAX_SAFE_INTEGER;
+/** No file that is served is larger. */
+export const OFFSET_MAX = FILE_END_MAX;

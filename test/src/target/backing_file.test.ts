@@ -125,6 +125,12 @@ describe("a file in memory", () => {
     expect([found.size, (found.flags & O_DIRECT) !== 0]).toEqual([MiB, found.direct]);
     expect(found.discardGranularity).toBeGreaterThanOrEqual(512);
   });
+
+  test("is refused where it is larger than the offsets that an SQE is given", () => {
+    expect(facts(fileOf(file, 2 ** 52)).size).toBe(2 ** 52);
+    const { message } = refusal(fileOf(file, 2 ** 52 + 4096));
+    expect(message).toContain("has 4503599627374592 bytes, more than the 4 PiB that can be served");
+  });
 });
 
 describe("what is no disk is refused with a reason and a way out", () => {

@@ -54,6 +54,13 @@ test("what is read-only follows what others made of it, and no more", () => {
   expect(error.message).toContain("is open read-only");
 });
 
+test("a disk does not grow to where file offsets end", () => {
+  const range = rangeOf(8192, { offset: 4096 });
+  checkBackingSize(range, 4096, 2 ** 52 - 4096);
+  const error = thrown(() => checkBackingSize(range, 4096, 2 ** 52)) as SysError;
+  expect(error.message).toContain("would end behind the 4 PiB that can be served");
+});
+
 test("a size that the file system cannot have is an error with its name", () => {
   const error = thrown(() => setBackingSize(rangeOf(512), 2 ** 51)) as SysError;
   expect(error).toBeInstanceOf(SysError);
