@@ -68,16 +68,26 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
   }
 }
 
-/** The value of one option, found before it is known which others there are. */
+/**
+ * The value of one option, found before it is known which others there are. What follows an
+ * unknown letter in a word may be that one's value: the `t` in -f/tmp/a.img is no -t.
+ */
 export function peekOption(
   argv: readonly string[],
   table: OptionTable,
   name: string,
 ): string | undefined {
   const args = argv.map(withHyphens);
-  const { values } = parseArgs({ args, options: parserOptions(table), strict: false });
-  const value = values[name];
-  return typeof value === "string" ? value : undefined;
+  const { tokens } = parseArgs({
+    args,
+    options: parserOptions(table),
+    strict: false,
+    tokens: true,
+  });
+  const found = tokens.filter((token) => token.kind === "option");
+  const unknown = (at: number): boolean =>
+    found.slice(0, at).some((one) => one.index === found[at]!.index && !(one.name in table));
+  return found.findLast((token, at) => token.name === name && !unknown(at))?.value;
 }
 
 function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options"]> {

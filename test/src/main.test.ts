@@ -119,6 +119,7 @@ describe("what goes wrong in the server in the foreground is said as by the verb
   test.each([
     "run -t loop -f /nowhere/a.img -- true",
     "run -t loop -f /nowhere/a.img -- ls --json",
+    "run -t loop -f/nowhere/a.img -- true",
   ])("'%s'", (line) => {
     const { code, out, err } = ublk(line);
     expect([code, out, err.split("\n")[0]]).toEqual([1, "", `ublk run: ${why}`]);
