@@ -1,6 +1,6 @@
 /** Processes that serve devices: whether one still runs, its end, and what it needs no more. */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import * as libc from "../../ffi/libc.ts";
 
 /** A descriptor of the process, readable once it has ended; -1 when there is no such process. */
@@ -22,6 +22,11 @@ export function endsWithin(pid: number, ms: number): boolean {
   } finally {
     libc.close(fd);
   }
+}
+
+/** A process number comes again; the same thread in the same process is not to be feared. */
+export function hasThread(pid: number, tid: number): boolean {
+  return existsSync(`/proc/${pid}/task/${tid}`);
 }
 
 /** PF_EXITING of include/linux/sched.h */

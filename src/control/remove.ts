@@ -8,13 +8,16 @@ import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } fr
 import { has } from "./features.ts";
 import { inTurn } from "./in_turn.ts";
 import { Identity } from "./nodes.ts";
-import { isServing, openProcess } from "./process.ts";
+import { hasThread, isServing, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
-import { removeState } from "./state.ts";
+import { readState, removeState } from "./state.ts";
 import { takeoverBy } from "./takeover.ts";
 import { within } from "./within.ts";
 
+/** A server of ours ends with its device. */
 const DAEMON_END_MS = 30_000;
+/** Another program's may have more devices; a dead one's number may be a stranger's by now. */
+const STRANGER_END_MS = 1000;
 const LOOK_MS = 50;
 
 export interface HowToEnd {
@@ -26,7 +29,7 @@ export interface HowToEnd {
   async?: boolean;
 }
 
-/** Returns when the device is gone and the process that served it too. */
+/** Returns when the device is gone, and the process too that served it, if that was ours. */
 export async function removeDevice(
   channel: Channel,
   id: number,
@@ -41,17 +44,17 @@ export async function removeDevice(
   if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
   if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
   if (how.async) return removeAsync(channel, which);
-  await untilDaemonEnds(info.ublksrv_pid, "gone", () => endDevice(channel, which));
+  await untilDaemonEnds(info, "gone", () => endDevice(channel, which));
 }
 
-/** Stops a device and leaves it there, DEAD; returns when its daemon has ended. */
+/** Stops a device and leaves it there, DEAD; returns when our daemon has ended. */
 export async function stopForGood(channel: Channel, id: number, how: HowToEnd = {}): Promise<void> {
   // Before the look, which sees who has taken over by then.
   const taker = how.unserved ? takeoverBy(id) : undefined;
   const info = await getDevInfo(channel, id);
   if (stateName(info) === "DEAD") return;
   if (how.unserved) refuseServed(info, taker);
-  await untilDaemonEnds(info.ublksrv_pid, "stopped", () =>
+  await untilDaemonEnds(info, "stopped", () =>
     how.safe ? safeStop(channel, id) : stopDevice(channel, id),
   );
 }
@@ -82,18 +85,26 @@ async function removeAsync(channel: Channel, which: Identity): Promise<void> {
 }
 
 async function untilDaemonEnds(
-  pid: number,
+  info: DevInfo,
   state: string,
   action: () => Promise<void>,
 ): Promise<void> {
+  const pid = info.ublksrv_pid;
+  const ours = isOurServer(info); // the state file goes with the device
   const daemon = openProcess(pid);
   await action();
   if (daemon < 0) return;
-  const ended = libc.pollIn(daemon, DAEMON_END_MS);
+  const ended = libc.pollIn(daemon, ours ? DAEMON_END_MS : STRANGER_END_MS);
   libc.close(daemon);
-  if (ended) return;
+  if (ended || !ours) return;
   const hint = `the device is ${state}; look at the process: ps -fp ${pid}`;
   throw new SysError({ op: "wait for daemon", errno: ETIMEDOUT, hint });
+}
+
+/** The process has a thread that our state file knows as one of the device's. */
+function isOurServer({ dev_id, ublksrv_pid: pid }: DevInfo): boolean {
+  const tids = readState(dev_id)?.tids.flat() ?? [];
+  return tids.some((tid) => hasThread(pid, tid));
 }
 
 /** Returns when the device is gone, whether or not we were the ones who ended it. */

@@ -1,7 +1,7 @@
 /** src/control/process.ts: who goes on serving, and who does not. */
 
 import { expect, test } from "bun:test";
-import { endsWithin, isServing, openProcess } from "../../../src/control/process.ts";
+import { endsWithin, hasThread, isServing, openProcess } from "../../../src/control/process.ts";
 
 const child = () => Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
 
@@ -30,4 +30,13 @@ test.each([-1, 0, 2 ** 22 + 1])("nobody is process %i", (pid) => {
   expect(isServing(pid)).toBe(false);
   expect(openProcess(pid)).toBe(-1);
   expect(endsWithin(pid, 1)).toBe(true);
+});
+
+test("a thread belongs to one process", async () => {
+  const one = child();
+  expect(hasThread(one.pid, one.pid)).toBe(true);
+  expect(hasThread(process.pid, one.pid)).toBe(false);
+  one.kill("SIGKILL");
+  await one.exited;
+  expect(hasThread(one.pid, one.pid)).toBe(false);
 });

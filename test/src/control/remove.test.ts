@@ -1,14 +1,17 @@
 /** src/control/remove.ts: a device and its daemon are gone when it returns. */
 
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { constants } from "node:os";
 import { SysError } from "../../../ffi/errno.ts";
 import * as device from "../../../src/control/device.ts";
 import { Identity } from "../../../src/control/nodes.ts";
 import { encodeParams } from "../../../src/control/params.ts";
+import { isServing } from "../../../src/control/process.ts";
 import { endDevice, isGone, removeDevice, stopForGood } from "../../../src/control/remove.ts";
+import { removeState, writeState } from "../../../src/control/state.ts";
 import { within } from "../../../src/control/within.ts";
 import { diskOf } from "../../disks.ts";
+import { tempFolder } from "../../temp.ts";
 import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts";
 
 const { ENODEV, EBUSY } = constants.errno;
@@ -16,6 +19,20 @@ const ID = 1_000_001;
 const GONE = 0;
 const STOP = 0x07;
 const DEL = 0x05;
+
+process.env["XDG_RUNTIME_DIR"] = tempFolder()(""); // root has a directory all the same
+
+/** The state file of a device whose one queue has this thread. */
+function noted(tid: number): void {
+  writeState({
+    dev_id: ID,
+    target: { name: "null", config: {} },
+    serving: { zeroCopyMin: 0, pollUs: 0, threads: 0, limits: {}, logLevel: "info" },
+    report: {},
+    tids: [[tid]],
+    affinity: [],
+  });
+}
 
 async function served(pid: number, user = false): Promise<SimControl> {
   const control = new SimControl();
@@ -29,18 +46,31 @@ async function served(pid: number, user = false): Promise<SimControl> {
   return control;
 }
 
-test("it is stopped, deleted, and its daemon waited for", async () => {
-  const daemon = Bun.spawn(["cat"], { stdin: "pipe" });
+test("it is stopped, deleted, and our daemon waited for", async () => {
+  const daemon = Bun.spawn(["sleep", "1.5"], { stdio: ["ignore", "ignore", "ignore"] });
+  noted(daemon.pid);
   const control = await served(daemon.pid);
-  const send = control.send.bind(control);
-  control.send = (cmdOp, cmd) => {
-    if ((cmdOp & 0xff) === DEL) daemon.stdin.end();
-    return send(cmdOp, cmd);
-  };
   await removeDevice(control, ID);
-  expect(await daemon.exited).toBe(0);
+  expect(isServing(daemon.pid)).toBe(false);
   expect(control.log.slice(-2)).toEqual([STOP, DEL]);
   expect(control.devices.size).toBe(0);
+});
+
+describe("whoever goes on living is left alone:", () => {
+  test.each([
+    ["another program's server of many devices", undefined],
+    ["a stranger with the number of a server that died", 2 ** 22 + 1],
+  ])("%s", async (_, tid) => {
+    const other = Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+    for (const end of [removeDevice, stopForGood]) {
+      if (tid !== undefined) noted(tid);
+      const control = await served(other.pid);
+      await end(control, ID);
+      expect(isServing(other.pid)).toBe(true);
+    }
+    other.kill("SIGKILL");
+    removeState(ID);
+  });
 });
 
 test("a device that nobody serves is deleted all the same", async () => {
