@@ -4,6 +4,7 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { ArgsDef } from "citty";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, OptionValues, TargetRegistry } from "../target/target.ts";
+import { spelled } from "./spelling.ts";
 import { didYouMean } from "./suggest.ts";
 
 export type OptionTable = Record<string, OptionDef>;
@@ -48,7 +49,7 @@ export async function everyOption(targets: TargetRegistry): Promise<OptionTable>
  */
 export function parseOptions(argv: readonly string[], table: OptionTable): OptionValues {
   const options = parserOptions(table);
-  const { args, off } = foldBits(argv.map(withHyphens), table);
+  const { args, off } = spelled(argv, table);
   try {
     const parsed = parseArgs({
       args,
@@ -77,7 +78,7 @@ export function peekOption(
   table: OptionTable,
   name: string,
 ): string | undefined {
-  const args = argv.map(withHyphens);
+  const { args } = spelled(argv, table);
   const { tokens } = parseArgs({
     args,
     options: parserOptions(table),
@@ -97,34 +98,6 @@ function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options
       def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
   }
   return options;
-}
-
-/** `--max_io_buf_bytes` is what ublksrv calls it. A value behind `=` stays as it is. */
-function withHyphens(word: string): string {
-  if (!word.startsWith("--")) return word;
-  const [name = "", ...value] = word.split("=");
-  return [name.replaceAll("_", "-"), ...value].join("=");
-}
-
-/** `-u 1` becomes `-u`; `-u 0` disappears and is noted. */
-function foldBits(argv: string[], table: OptionTable): { args: string[]; off: string[] } {
-  const switches = Object.entries(table).filter(([, def]) => "takesBit" in def);
-  const args: string[] = [];
-  const off: string[] = [];
-  for (let at = 0; at < argv.length; at++) {
-    const word = argv[at]!;
-    const found = switches.find(([name, def]) => word === `-${def.alias}` || word === `--${name}`);
-    const bit = argv[at + 1];
-    if (found === undefined || (bit !== "0" && bit !== "1")) {
-      args.push(word);
-      continue;
-    }
-    at++;
-    if (off.includes(found[0])) throw new UsageError(`--${found[0]} is given twice`);
-    if (bit === "1") args.push(word);
-    else off.push(found[0]);
-  }
-  return { args, off };
 }
 
 function refuseRepeats(tokens: readonly { kind: string; name?: string }[]): void {

@@ -1,0 +1,42 @@
+/** Other spellings of our options, as the words that parseArgs takes. */
+
+import { UsageError } from "../target/parse.ts";
+import type { OptionTable } from "./options.ts";
+
+/** Words with names that the table has; `off` are switches that were given as 0. */
+export interface Spelled {
+  args: string[];
+  off: string[];
+}
+
+export function spelled(argv: readonly string[], table: OptionTable): Spelled {
+  return foldBits(argv.map(withHyphens), table);
+}
+
+/** `--max_io_buf_bytes` is what ublksrv calls it. A value behind `=` stays as it is. */
+function withHyphens(word: string): string {
+  if (!word.startsWith("--")) return word;
+  const [name = "", ...value] = word.split("=");
+  return [name.replaceAll("_", "-"), ...value].join("=");
+}
+
+/** `-u 1` becomes `-u`; `-u 0` disappears and is noted. */
+function foldBits(argv: string[], table: OptionTable): Spelled {
+  const switches = Object.entries(table).filter(([, def]) => "takesBit" in def);
+  const args: string[] = [];
+  const off: string[] = [];
+  for (let at = 0; at < argv.length; at++) {
+    const word = argv[at]!;
+    const found = switches.find(([name, def]) => word === `-${def.alias}` || word === `--${name}`);
+    const bit = argv[at + 1];
+    if (found === undefined || (bit !== "0" && bit !== "1")) {
+      args.push(word);
+      continue;
+    }
+    at++;
+    if (off.includes(found[0])) throw new UsageError(`--${found[0]} is given twice`);
+    if (bit === "1") args.push(word);
+    else off.push(found[0]);
+  }
+  return { args, off };
+}
