@@ -63,6 +63,7 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
       if (parsed.values[name] !== undefined) throw new UsageError(`--${name} is given twice`);
       parsed.values[name] = false;
     }
+    delete parsed.values[DEBUG_MASK];
     return parsed.values as OptionValues;
   } catch (error) {
     throw explain(error, table, args);
@@ -91,12 +92,16 @@ export function peekOption(
   return found.findLast((token, at) => token.name === name && !unknown(at))?.value;
 }
 
+/** ublksrv's: which of its debug messages to print. It has no effect here; ours have a level. */
+const DEBUG_MASK = "debug-mask";
+
 function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options"]> {
   const options: NonNullable<ParseArgsConfig["options"]> = {};
   for (const [name, def] of Object.entries(table)) {
     options[name] =
       def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
   }
+  if ("log-level" in table) options[DEBUG_MASK] = { type: "string" };
   return options;
 }
 

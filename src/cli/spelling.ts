@@ -10,14 +10,30 @@ export interface Spelled {
 }
 
 export function spelled(argv: readonly string[], table: OptionTable): Spelled {
-  return foldBits(argv.map(withHyphens), table);
+  return foldBits(
+    argv.map((word) => ourName(word, table)),
+    table,
+  );
 }
 
+/** ublksrv's names and ours: where the verb has ours, and no other option of that name. */
+const SYNONYMS: Record<string, string> = {
+  "uring-comp": "comp-in-task",
+  "need-get-data": "get-data",
+  zerocopy: "zero-copy",
+  "batch-io": "batch",
+  "user-copy": "usercopy",
+  queue: "queues",
+};
+
 /** `--max_io_buf_bytes` is what ublksrv calls it. A value behind `=` stays as it is. */
-function withHyphens(word: string): string {
+function ourName(word: string, table: OptionTable): string {
   if (!word.startsWith("--")) return word;
-  const [name = "", ...value] = word.split("=");
-  return [name.replaceAll("_", "-"), ...value].join("=");
+  const [name = "", ...value] = word.slice(2).split("=");
+  const hyphened = name.replaceAll("_", "-");
+  const ours = Object.hasOwn(SYNONYMS, hyphened) ? SYNONYMS[hyphened]! : hyphened;
+  const known = ours in table && !(hyphened in table) ? ours : hyphened;
+  return `--${[known, ...value].join("=")}`;
 }
 
 /** `-u 1` becomes `-u`; `-u 0` disappears and is noted. */

@@ -37,7 +37,8 @@ function expectAsAsked(line: string, said: string): void {
   const target = JSON.parse(/\ttarget (.*)/.exec(said)![1]!);
   expect([target.name, /state (\w+)/.exec(said)![1]], line).toEqual([option("-t"), "LIVE"]);
   if (option("-n") !== undefined) expect(id, line).toBe(Number(option("-n")));
-  expect([queues, depth], line).toEqual([Number(option("-q") ?? 1), Number(option("-d") ?? 128)]);
+  const wanted = option("-q") ?? option("--queue") ?? 1;
+  expect([queues, depth], line).toEqual([Number(wanted), Number(option("-d") ?? 128)]);
   if (target.name === "loop") {
     const offset = option("-o") === undefined ? 0 : 1 << 20;
     expect(sectors! * 512, line).toBe(SIZE - offset);
@@ -53,9 +54,14 @@ function expectAsAsked(line: string, said: string): void {
 
 const FLAGS = {
   "--usercopy": "USER_COPY",
+  "--user_copy": "USER_COPY",
   " -g 1": "NEED_GET_DATA",
+  "--need_get_data": "NEED_GET_DATA",
   " -z": "AUTO_ZC",
+  "--zerocopy": "AUTO_ZC",
   " -b": "BATCH_IO",
+  "--batch_io": "BATCH_IO",
+  "--uring_comp": "URING_CMD_COMP_IN_TASK",
   " -i 1": "RECOVERY_REISSUE",
   " -e 1": "RECOVERY_FAIL_IO",
 };
