@@ -1,6 +1,7 @@
 /** Other spellings of our options, as the words that parseArgs takes. */
 
 import { UsageError } from "../target/parse.ts";
+import type { OptionDef } from "../target/target.ts";
 import type { OptionTable } from "./options.ts";
 
 /** Words with names that the table has; `off` are switches that were given as 0. */
@@ -36,15 +37,28 @@ function ourName(word: string, table: OptionTable): string {
   return `--${[known, ...value].join("=")}`;
 }
 
+type Switch = [name: string, def: OptionDef];
+
+const switchOf = (table: OptionTable, word: string | undefined): Switch | undefined =>
+  Object.entries(table).find(
+    ([name, def]) => "takesBit" in def && (word === `-${def.alias}` || word === `--${name}`),
+  );
+
+/** `-u1` and `--comp-in-task=1` become two words. */
+function detachBit(word: string, table: OptionTable): string[] {
+  const [, short, option = short, bit] = /^(?:(-\w)|(--[\w-]+)=)([01])$/.exec(word) ?? [];
+  return switchOf(table, option) === undefined ? [word] : [option!, bit!];
+}
+
 /** `-u 1` becomes `-u`; `-u 0` disappears and is noted. */
-function foldBits(argv: string[], table: OptionTable): Spelled {
-  const switches = Object.entries(table).filter(([, def]) => "takesBit" in def);
+function foldBits(argv: readonly string[], table: OptionTable): Spelled {
   const args: string[] = [];
   const off: string[] = [];
-  for (let at = 0; at < argv.length; at++) {
-    const word = argv[at]!;
-    const found = switches.find(([name, def]) => word === `-${def.alias}` || word === `--${name}`);
-    const bit = argv[at + 1];
+  const words = argv.flatMap((word) => detachBit(word, table));
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!;
+    const found = switchOf(table, word);
+    const bit = words[at + 1];
     if (found === undefined || (bit !== "0" && bit !== "1")) {
       args.push(word);
       continue;
