@@ -38,9 +38,15 @@ export function deviceBlock(view: DeviceView): string {
     ...view.queues.map(
       (queue) => `\tqueue ${queue.q_id}: tid ${queue.tid} affinity(${cpuList(queue.affinity)})`,
     ),
-    `\ttarget ${JSON.stringify(view.target).replace(RESERVED, escapeFirst)}`,
+    `\ttarget ${JSON.stringify(fileFirst(view.target)).replace(RESERVED, escapeFirst)}`,
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** As ublksrv has it, whose test scripts take the first value of the line. */
+function fileFirst(target: DeviceView["target"]): DeviceView["target"] {
+  const { backing_file: file, ...rest } = target;
+  return file === undefined ? target : { backing_file: file, ...rest };
 }
 
 function cpuList(cpus: number[]): string {

@@ -51,7 +51,7 @@ test("a device is shown in exactly these lines", () => {
       "\tublkc: 240:3 ublkb: 259:5 owner: 0:0",
       "\tqueue 0: tid 4330 affinity(0 2 )",
       "\tqueue 1: tid 4331 affinity(1 3 )",
-      '\ttarget {"name":"loop","backing_file":"/data/a.img","direct_io":true}',
+      '\ttarget {"backing_file":"/data/a.img","name":"loop","direct_io":true}',
       "",
     ].join("\n"),
   );
@@ -72,6 +72,7 @@ const SCRIPTS = [
   ["grep 'queue 0' | awk '{print $4}'", "4330"],
   ["grep flags | awk '{print $2}'", "0x6042"],
   ["grep ublkc | awk '{print $2}'", "240:3"],
+  ["sed -n 's/^\ttarget {\"\\([a-z_]*\\)\".*/\\1/p'", "backing_file"],
 ] as const;
 
 describe("what scripts pick is the same, whatever the path is called:", () => {
