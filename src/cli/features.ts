@@ -3,7 +3,7 @@
 import { defineCommand } from "citty";
 import { withChannel } from "../control/command.ts";
 import { getFeatures } from "../control/device.ts";
-import { flagWords } from "../control/features.ts";
+import { flagNames } from "../control/features.ts";
 import { parseOptions } from "./options.ts";
 import { featureList, print } from "./print.ts";
 
@@ -12,6 +12,6 @@ export const featuresCommand = defineCommand({
   async run({ rawArgs }) {
     parseOptions(rawArgs, {});
     const features = await withChannel(getFeatures);
-    print(featureList(features, flagWords(features)));
+    print(featureList(features, flagNames(features)));
   },
 });

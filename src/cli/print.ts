@@ -1,5 +1,6 @@
 /** The text of `list` and `add`, in the form that scripts written for ublksrv read. */
 
+import type { FlagNames } from "../control/features.ts";
 import { isUnread, writeAll } from "../control/output.ts";
 import type { DeviceView } from "../control/view.ts";
 
@@ -58,11 +59,14 @@ function escapeFirst(word: string): string {
   return `\\u${word.charCodeAt(0).toString(16).padStart(4, "0")}${word.slice(1)}`;
 }
 
-export function featureList(features: bigint, words: string[]): string {
-  const bits: string[] = [];
-  for (let bit = 0n; features >> bit > 0n; bit++) {
-    if ((features >> bit) & 1n) bits.push(`0x${(1n << bit).toString(16)}`.padEnd(10));
-  }
-  const lines = bits.map((bit, index) => `${bit}: ${words[index]}`);
+const MASK_WIDTH = 10;
+const WORD_WIDTH = 23;
+
+/** Scripts look for the word, or for the name that the kernel has for it. */
+export function featureList(features: bigint, flags: readonly FlagNames[]): string {
+  const lines = flags.map(({ mask, word, name }) => {
+    const bit = `0x${mask.toString(16)}`.padEnd(MASK_WIDTH);
+    return `${bit}: ${word.padEnd(WORD_WIDTH)} ${name}`.trimEnd();
+  });
   return `ublk_drv features: 0x${features.toString(16)}\n${lines.join("\n")}\n`;
 }

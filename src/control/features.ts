@@ -13,14 +13,26 @@ export function has(flags: bigint, flag: FeatureFlag): boolean {
   return (flags & flagBit(flag)) !== 0n;
 }
 
-/** One word a set bit, in bit order; a bit that this version has no name for keeps its number. */
-export function flagWords(flags: bigint): string[] {
-  const words: string[] = [];
-  for (let bit = 0n; flags >> bit > 0n; bit++) {
-    if ((flags >> bit) & 1n) words.push(FEATURES[Number(bit)]?.short ?? `BIT_${bit}`);
-  }
-  return words;
+export interface FlagNames {
+  mask: bigint;
+  /** As `list` and ublksrv have it. */
+  word: string;
+  /** As the UAPI has it. */
+  name: string;
 }
+
+/** Of each set bit, in bit order; one that this version has no name for keeps its number. */
+export function flagNames(flags: bigint): FlagNames[] {
+  const names: FlagNames[] = [];
+  for (let bit = 0n; flags >> bit > 0n; bit++) {
+    if (((flags >> bit) & 1n) === 0n) continue;
+    const { short: word, flag: name } = FEATURES[Number(bit)] ?? { short: `BIT_${bit}`, flag: "" };
+    names.push({ mask: 1n << bit, word, name });
+  }
+  return names;
+}
+
+export const flagWords = (flags: bigint): string[] => flagNames(flags).map(({ word }) => word);
 
 /** The flags that make a mode. */
 const MODE_FLAGS: Record<Mode, FeatureFlag[]> = {

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { deviceBlock, featureList } from "../../../src/cli/print.ts";
+import { flagNames } from "../../../src/control/features.ts";
 import type { DeviceView } from "../../../src/control/view.ts";
 import { Random } from "../../sim/random.ts";
 
@@ -126,10 +127,15 @@ test("a server that writes is told what failed, and goes on; a command that prin
   expect([gone.exitCode, gone.stderr.toString()]).toEqual([141, "EPIPE\nEPIPE\n"]);
 });
 
-test("features are listed by bit, one a line", () => {
-  expect(featureList(0x43n, ["ONE", "TWO", "SEVEN"])).toBe(
-    ["ublk_drv features: 0x43", "0x1       : ONE", "0x2       : TWO", "0x40      : SEVEN", ""].join(
-      "\n",
-    ),
+test("features are listed by bit, one a line, with the kernel's name", () => {
+  const flags = flagNames((1n << 11n) | (1n << 40n) | 8n);
+  expect(featureList(0x10000000808n, flags)).toBe(
+    [
+      "ublk_drv features: 0x10000000808",
+      "0x8       : RECOVERY                UBLK_F_USER_RECOVERY",
+      "0x800     : AUTO_ZC                 UBLK_F_AUTO_BUF_REG",
+      "0x10000000000: BIT_40",
+      "",
+    ].join("\n"),
   );
 });
