@@ -1,6 +1,7 @@
 /** `ublk recover` and `ublk upgrade`: another server for a device that lives on. */
 
 import { type CommandDef, defineCommand } from "citty";
+import { type Believed, refuseMistaken } from "../control/believed.ts";
 import { withChannel } from "../control/command.ts";
 import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
 import { recoveryOf } from "../control/features.ts";
@@ -8,7 +9,7 @@ import { voice } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
 import { isServing } from "../control/process.ts";
 import { planRecovery, type RecoverPlan } from "../control/recover.ts";
-import { UsageError } from "../target/parse.ts";
+import { absolutePath, UsageError } from "../target/parse.ts";
 import type { OptionValues, TargetRegistry } from "../target/target.ts";
 import { announce } from "./add.ts";
 import { askSecret } from "./ask_secret.ts";
@@ -27,6 +28,19 @@ type How = RecoverPlan["how"];
 const RECOVER_OPTIONS: OptionTable = {
   number: ID_OPTION,
   all: { type: "boolean", alias: "a", description: "every device that has lost its server" },
+  type: {
+    type: "string",
+    alias: "t",
+    valueHint: "TYPE",
+    description: "refuse a device of another type; it need not be said",
+  },
+  file: {
+    type: "string",
+    alias: "f",
+    valueHint: "FILE",
+    description: "refuse a device that is kept in another file; it need not be said",
+  },
+  verbose: { type: "boolean", alias: "v", description: "no effect: for scripts that have it" },
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
   json: JSON_OPTION,
 };
@@ -53,18 +67,29 @@ export function upgradeCommand(targets: TargetRegistry): CommandDef {
   });
 }
 
+/** What can be true of one device only. */
+const OF_ONE = ["foreground", "type", "file"];
+
 async function takeOver(how: How, values: OptionValues, targets: TargetRegistry): Promise<void> {
   const only = idOrAll(values);
   const json = values["json"] === true;
   if (only !== undefined) {
-    const { plan, secret } = await checkedPlan(only, how, targets);
+    const { plan, secret } = await checkedPlan(only, how, targets, believed(values));
     if (values["foreground"] === true) become(plan, voice(how, json), secret);
     return launchTelling({ plan, secret }, json);
   }
-  if (values["foreground"] === true) throw new UsageError("--foreground serves one device: -n ID");
+  const ofOne = OF_ONE.find((name) => values[name] !== undefined);
+  if (ofOne !== undefined) throw new UsageError(`--${ofOne} is about one device: -n ID`);
   await each(how, await candidates(how), json, async (id) => {
     await launchTelling(await checkedPlan(id, how, targets), json);
   });
+}
+
+function believed({ type, file }: OptionValues): Believed {
+  return {
+    type: type as string | undefined,
+    file: file === undefined ? undefined : absolutePath("-f", String(file)),
+  };
 }
 
 interface Checked {
@@ -72,10 +97,16 @@ interface Checked {
   secret: string | undefined;
 }
 
-async function checkedPlan(id: number, how: How, targets: TargetRegistry): Promise<Checked> {
+async function checkedPlan(
+  id: number,
+  how: How,
+  targets: TargetRegistry,
+  said?: Believed,
+): Promise<Checked> {
   return withChannel(async (channel) => {
     const plan = await planRecovery(channel, id, how, targets);
     const target = await targets[plan.target]!();
+    if (said !== undefined) refuseMistaken(plan, target, said);
     const question = target.question?.(plan.config);
     const secret = question === undefined ? undefined : askSecret(question);
     return { plan: { ...plan, secret: secret !== undefined }, secret };
