@@ -52,10 +52,10 @@ export function parseCount(option: string, text: string, min: number, max: numbe
   return count;
 }
 
-/** "0-3,8" to 0, 1, 2, 3, 8. */
+/** "0-3,8" to 0, 1, 2, 3, 8; in brackets too, as ublksrv documents it. */
 export function parseCpuSet(option: string, text: string): number[] {
   const cpus = new Set<number>();
-  for (const range of text.split(",")) {
+  for (const range of text.replace(/^\[(.*)\]$/, "$1").split(",")) {
     const [, first, last = first] = /^(\d+)(?:-(\d+))?$/.exec(range.trim()) ?? [];
     if (first === undefined || Number(last) > CPU_MAX || Number(first) > Number(last)) {
       throw new UsageError(`${option} '${text}': give CPUs such as 0-3,8`);

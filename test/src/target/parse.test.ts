@@ -86,18 +86,32 @@ describe("a set of CPUs:", () => {
     ["8,0-1", [0, 1, 8]],
     ["3,3,2-4", [2, 3, 4]],
     ["4095", [4095]],
+    ["[0-3]", [0, 1, 2, 3]],
+    ["[2,0]", [0, 2]],
   ])("'%s'", (text, cpus) => {
     expect(parseCpuSet("--cpuset", text)).toEqual(cpus);
   });
 
-  test.each(["", ",", "a", "1-", "-1", "3-1", "4096", "0-4096", "1;2", "0x1"])(
-    "'%s' is refused",
-    (text) => {
-      expect(() => parseCpuSet("--cpuset", text)).toThrow(
-        new UsageError(`--cpuset '${text}': give CPUs such as 0-3,8`),
-      );
-    },
-  );
+  test.each([
+    "",
+    ",",
+    "a",
+    "1-",
+    "-1",
+    "3-1",
+    "4096",
+    "0-4096",
+    "1;2",
+    "0x1",
+    "[0",
+    "0]",
+    "[[0]]",
+    "[]",
+  ])("'%s' is refused", (text) => {
+    expect(() => parseCpuSet("--cpuset", text)).toThrow(
+      new UsageError(`--cpuset '${text}': give CPUs such as 0-3,8`),
+    );
+  });
 });
 
 test("a path is made absolute, and a '..' in it left to the file system", () => {
