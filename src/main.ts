@@ -28,12 +28,14 @@ const WORKER = Bun.isStandaloneExecutable
   ? "/$bunfs/root/worker.js"
   : new URL("./worker.ts", import.meta.url).href;
 
+const VERSION = new Set(["--version", "-V", "-v"]);
+
 const verbs = verbTable(targets, version);
 
 async function main(argv: string[]): Promise<void> {
   const [verb = "", ...rest] = argv;
   if (isStartedByUs(argv)) return runHidden(verb, rest);
-  if (verb === "--version" || verb === "-V") return print(`${await versionLine()}\n`);
+  if (VERSION.has(verb)) return print(`${await versionLine()}\n`);
   const help = await import("./cli/help.ts");
   if (verb === "") {
     process.stderr.write(`${help.FIRST_STEPS}\n`);

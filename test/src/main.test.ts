@@ -262,7 +262,7 @@ describe("help", () => {
   });
 });
 
-test.each(["--version", "-V"])("%s says who we are and what we stand on", (line) => {
+test.each(["--version", "-V", "-v"])("%s says who we are and what we stand on", (line) => {
   const { code, out } = ublk(line);
   expect(code).toBe(0);
   expect(out).toMatch(new RegExp(`^ublk ${version} \\(Bun ${Bun.version}, liburing [\\d.]+\\)\n$`));
