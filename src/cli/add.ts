@@ -87,9 +87,10 @@ const OPTIONS: OptionTable = {
 export async function addOptions(registry: TargetRegistry, argv: readonly string[]) {
   const target = await namedTarget(registry, argv);
   const table: OptionTable = { ...OPTIONS, ...target?.options };
-  const types = Object.keys(registry).join(", ");
+  const choices = Object.keys(registry);
   const more = target === undefined ? "; the options of one: ublk help -t TYPE" : "";
-  table["type"] = { ...OPTIONS["type"]!, description: `what kind of disk: ${types}${more}` };
+  const description = `what kind of disk: ${choices.join(", ")}${more}`;
+  table["type"] = { ...OPTIONS["type"]!, description, choices };
   return { table, target };
 }
 

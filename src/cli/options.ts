@@ -5,6 +5,7 @@ import type { ArgsDef } from "citty";
 import { UsageError } from "../target/parse.ts";
 import type { OptionDef, OptionValues, TargetRegistry } from "../target/target.ts";
 import { spelled } from "./spelling.ts";
+import { DEVICE, strayHint } from "./stray.ts";
 import { didYouMean } from "./suggest.ts";
 
 export type OptionTable = Record<string, OptionDef>;
@@ -19,7 +20,7 @@ export const ID_OPTION: OptionDef = {
   type: "string",
   alias: "n",
   valueHint: "ID",
-  description: "the device's number: N of /dev/ublkbN",
+  description: "the device: its number, or /dev/ublkbN",
 };
 
 export const JSON_OPTION: OptionDef = {
@@ -127,7 +128,10 @@ function explain(error: unknown, table: OptionTable, args: string[]): unknown {
     return new UsageError(`unknown option '${option}'${meant}`);
   }
   const stray = /^Unexpected argument '([^']+)'/.exec(message)?.[1];
-  if (stray !== undefined) return new UsageError(`unexpected word '${stray}'`);
+  if (stray !== undefined) {
+    const hint = strayHint(stray, args[args.indexOf(stray) - 1], table);
+    return new UsageError(`unexpected word '${stray}'${hint}`);
+  }
   if (/^Option .* is ambiguous/.test(message)) return new UsageError(ambiguity(args, table));
   return new UsageError(message.split(/\.\s/)[0]!.replace(/^Option/, "option"));
 }
@@ -153,8 +157,9 @@ const ID_MAX = 2 ** 20 - 1;
 
 /** The device that `-n` names. */
 export function parseId(text: string): number {
-  if (/^\d+$/.test(text) && Number(text) <= ID_MAX) return Number(text);
-  throw new UsageError(`-n '${text}': give a device number from 0 to ${ID_MAX}`);
+  const id = Number(DEVICE.exec(text)?.[1]);
+  if (id <= ID_MAX) return id;
+  throw new UsageError(`-n '${text}': give a device number from 0 to ${ID_MAX}, or its path`);
 }
 
 /** Of a verb that is about one device. */

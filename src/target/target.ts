@@ -212,6 +212,8 @@ export interface OptionDef {
   alias?: string;
   description: string;
   valueHint?: string;
+  /** All that its value can be, where that is a list. */
+  choices?: readonly string[];
   required?: boolean;
 }
 

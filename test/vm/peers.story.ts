@@ -81,7 +81,7 @@ story("every line of the README's table of habits does what it says", LONG, asyn
     if (kernel < from) continue;
     // Devices stay until one of a certain number is wanted, or is to go.
     if (line.includes(" -n ")) await vm.sh`ublk del -a`;
-    if (/(del|list|set_affinity) -n 0/.test(line)) await vm.sh`ublk add -n 0 -t null`;
+    if (/(del|list|set_affinity) -n (0|\/dev)/.test(line)) await vm.sh`ublk add -n 0 -t null`;
     if (line.includes("recover")) await loseServer(vm);
     const folder = `${vm.data}/${number++}`;
     await vm.sh`mkdir ${folder} && cd ${folder} && truncate -s ${SIZE} disk.img &&

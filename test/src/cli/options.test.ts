@@ -133,13 +133,19 @@ describe("one option can be found before the others are known:", () => {
   });
 });
 
-test.each(["0", "7", "1048575"])("'%s' is a device", (text) => {
-  expect(parseId(text)).toBe(Number(text));
+test.each(["0", "7", "1048575"])("'%s' is a device, by its number and by its nodes", (text) => {
+  for (const name of [text, `/dev/ublkb${text}`, `/dev/ublkc${text}`]) {
+    expect(parseId(name)).toBe(Number(text));
+  }
 });
 
-test.each(["", "-1", "1.0", "0x1", "1048576", "ublkb0", " 1"])("'%s' is no device", (text) => {
-  expect(() => parseId(text)).toThrow(`-n '${text}': give a device number from 0 to 1048575`);
-});
+const PART = "/dev/ublkb0p1";
+test.each(["", "-1", "1.0", "0x1", "1048576", "ublkb0", " 1", "/dev/ublkb", "/dev/sda1", PART])(
+  "'%s' is no device",
+  (text) => {
+    expect(() => parseId(text)).toThrow(`-n '${text}': give a device number from 0 to 1048575`);
+  },
+);
 
 describe("one device, or all:", () => {
   test("one of the two has to be said", () => {
