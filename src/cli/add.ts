@@ -36,12 +36,18 @@ const QUEUES_MAX = 4096;
 const DEPTH_MAX = 4096;
 const IO_BYTES_MAX = 32 << 20;
 
+/** As the driver has it, and ublksrv, kublk and rublk. */
+const FIRST_FREE = "-1";
+
 const THREADS_MAX = 4096;
 const MICROSECONDS_MAX = 1_000_000;
 
 const OPTIONS: OptionTable = {
   type: { type: "string", alias: "t", valueHint: "TYPE", description: "what kind of disk" },
-  number: { ...ID_OPTION, description: "take this device number (default: the first free one)" },
+  number: {
+    ...ID_OPTION,
+    description: "take this device number (default: the first free one, as with -1)",
+  },
   queues: {
     type: "string",
     alias: "q",
@@ -188,12 +194,13 @@ export function makePlan(values: OptionValues, target: AnyTarget): ServePlan {
     throw new UsageError(`--max-io-buf-bytes: give a multiple of ${page}, from ${page} to 32M`);
   }
   const queues = parseCount("--queues", text("queues") ?? "1", 1, QUEUES_MAX);
+  const number = text("number") ?? FIRST_FREE;
   const asked = text("queue-affinity");
   const threads = parseCount("--threads", text("threads") ?? String(queues), 1, THREADS_MAX);
   return {
     target: target.name,
     config: target.configure(values),
-    id: values["number"] === undefined ? -1 : parseId(text("number")!),
+    id: number === FIRST_FREE ? -1 : parseId(number),
     queues,
     depth: parseCount("--depth", text("depth") ?? "128", 1, DEPTH_MAX),
     maxIoBytes,

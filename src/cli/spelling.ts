@@ -11,10 +11,18 @@ export interface Spelled {
 }
 
 export function spelled(argv: readonly string[], table: OptionTable): Spelled {
-  return foldBits(
-    argv.map((word) => ourName(word, table)),
-    table,
-  );
+  const named = argv.map((word) => ourName(word, table));
+  return foldBits("number" in table ? joinAny(named) : named, table);
+}
+
+/** `-n -1` of ublksrv, kublk and rublk: any number. parseArgs would see two options. */
+function joinAny(argv: readonly string[]): string[] {
+  const asks = (at: number): boolean =>
+    ["-n", "--number"].includes(argv[at]!) && argv[at + 1] === "-1";
+  return argv.flatMap((word, at) => {
+    if (asks(at)) return ["--number=-1"];
+    return asks(at - 1) ? [] : [word];
+  });
 }
 
 /** ublksrv's names and ours: where the verb has ours, and no other option of that name. */

@@ -36,7 +36,7 @@ function expectAsAsked(line: string, said: string): void {
       .map(Number);
   const target = JSON.parse(/\ttarget (.*)/.exec(said)![1]!);
   expect([target.name, /state (\w+)/.exec(said)![1]], line).toEqual([option("-t"), "LIVE"]);
-  if (option("-n") !== undefined) expect(id, line).toBe(Number(option("-n")));
+  if (Number(option("-n") ?? -1) >= 0) expect(id, line).toBe(Number(option("-n")));
   const wanted = option("-q") ?? option("--queue") ?? 1;
   expect([queues, depth], line).toEqual([Number(wanted), Number(option("-d") ?? 128)]);
   if (target.name === "loop") {

@@ -55,6 +55,11 @@ test.each([
   ["-t null --max-io-buf-bytes 1M", { maxIoBytes: 2 ** 20 }],
   ["-t null --max_io_buf_bytes 4096", { maxIoBytes: 4096 }],
   ["-tnull -q4096 -d4096", { queues: 4096, depth: 4096 }],
+  ["-n -1 -t null", { id: -1 }],
+  ["-t null --number -1 -q 2", { id: -1, queues: 2 }],
+  ["-t null --number=-1", { id: -1 }],
+  ["-t null -n-1", { id: -1 }],
+  ["-t null -n /dev/ublkb3", { id: 3 }],
 ])("'%s'", async (line, part) => {
   expect(await plan(line)).toMatchObject(part);
 });
@@ -71,7 +76,8 @@ describe("refused:", () => {
     ["-t null -d 0", "--depth '0'"],
     ["-t null -d 1e2", "--depth '1e2'"],
     ["-t null --threads 0", "--threads '0'"],
-    ["-t null -n -1", "--number '-1': this looks like an option"],
+    ["-t null -n -2", "--number '-2': this looks like an option"],
+    ["-t null --number=-2", "-n '-2': give a device number"],
     ["-t null -n x", "-n 'x': give a device number"],
     ["-t null --max-io-buf-bytes 1000", "give a multiple of 4K, from 4K to 32M"],
     ["-t null --max-io-buf-bytes 0", "give a multiple of 4K, from 4K to 32M"],

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { addOptions } from "../../../src/cli/add.ts";
-import { type OptionTable, parseOptions } from "../../../src/cli/options.ts";
+import { type OptionTable, parseId, parseOptions } from "../../../src/cli/options.ts";
 import { setAffinityCommand } from "../../../src/cli/set_affinity.ts";
 import { targets } from "../../../targets/index.ts";
 
@@ -40,6 +40,13 @@ test.each(["--uring_comp 1", "--debug_mask 1", "--queues 1", "--constructor"])(
     expect(() => parsed(line, SET_AFFINITY)).toThrow("unknown option '--");
   },
 );
+
+test("-1 is a number of a device, and one that no device has", () => {
+  expect(parsed("-n -1 -q 2", ADD)).toEqual({ number: "-1", queues: "2" });
+  expect(parsed("-q 2 --number -1", ADD)).toEqual({ number: "-1", queues: "2" });
+  expect(() => parseId("-1")).toThrow("-n '-1': give a device number");
+  expect(() => parsed("-q -1", ADD)).toThrow("for a value write --queues=-1");
+});
 
 test("two spellings of one option are one option that is given twice", () => {
   expect(() => parsed("-u 1 --uring_comp 1", ADD)).toThrow("--comp-in-task is given twice");
