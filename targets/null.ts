@@ -13,6 +13,8 @@ import {
 interface NullConfig {
   size: number;
   fill: boolean;
+  /** Absent in state files of versions that did not have it. */
+  read_only?: boolean;
 }
 
 const DEFAULT_SIZE = "250G";
@@ -31,21 +33,23 @@ export default defineTarget<NullConfig>({
       type: "boolean",
       description: "READ leaves the buffer as it is: for benchmarks, shows old bytes of this disk",
     },
+    "read-only": { type: "boolean", description: "the device is read-only" },
   },
   configure(values) {
     const size = parseSize("--size", String(values["size"] ?? DEFAULT_SIZE));
     if (size === 0 || size % SECTOR !== 0) {
       throw new UsageError(`--size '${values["size"]}': give a positive multiple of ${SECTOR}`);
     }
-    return { size, fill: values["no-fill"] !== true };
+    return { size, fill: values["no-fill"] !== true, read_only: values["read-only"] === true };
   },
-  isConfig: (value) => hasShape(value, { size: "number", fill: "boolean" }),
+  isConfig: (value) =>
+    hasShape(value, { size: "number", fill: "boolean", read_only: "boolean or absent" }),
   open(config) {
     const disk: Disk = {
       size: config.size,
       blockBits: 9,
       physicalBits: 12,
-      readOnly: false,
+      readOnly: config.read_only === true,
       rotational: false,
       files: [],
       flush: false,

@@ -81,7 +81,8 @@ function currentDirectory(path: string): string {
   return trySys("getcwd", path, () => process.cwd(), hint);
 }
 
-type Shape = Record<string, "string" | "number" | "boolean" | "path" | "path or none">;
+type Kind = "string" | "number" | "boolean" | "boolean or absent" | "path" | "path or none";
+type Shape = Record<string, Kind>;
 
 /** Whether `value` is an object with these fields, numbers being counts and paths absolute. */
 export function hasShape(value: unknown, shape: Shape): boolean {
@@ -90,6 +91,7 @@ export function hasShape(value: unknown, shape: Shape): boolean {
     const field = (value as Record<string, unknown>)[name];
     if (kind === "number") return Number.isSafeInteger(field) && (field as number) >= 0;
     if (kind === "path") return typeof field === "string" && field.startsWith("/");
+    if (kind === "boolean or absent") return field === undefined || typeof field === "boolean";
     if (kind === "path or none") return field === "" || hasShape(value, { [name]: "path" });
     return typeof field === kind;
   });
