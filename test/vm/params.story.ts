@@ -170,3 +170,15 @@ story(
     await vm.sh`ublk del -n ${id}`;
   },
 );
+
+story(
+  "threads for more queues than the driver gives serve those that there are",
+  {},
+  async (vm) => {
+    await vm.sh`truncate -s 16M ${vm.data}/few.img`;
+    const id = await vm.add`-t loop -f ${vm.data}/few.img -q 8 --threads 8`;
+    expect(await vm.sh`ublk list -n ${id} --json`).toMatch(/"nr_hw_queues":2,/);
+    await vm.sh`fio ${raw(VERIFY)} --numjobs=2 --offset_increment=8m --filename=/dev/ublkb${id}`;
+    await vm.sh`ublk del -n ${id}`;
+  },
+);
