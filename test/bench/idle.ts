@@ -6,7 +6,7 @@ import type { Idle } from "./numbers.ts";
 import { addCommand, KUBLK, pidsIn } from "./servers.ts";
 import { type IdleCase, nameOf } from "./table.ts";
 
-/** A collector runs a while after the start; so long it may take until a daemon is at rest. */
+/** What starting brings, udev and all, may go on for so long; then a daemon is at rest. */
 const SETTLE_SECONDS = 60;
 const SETTLE_STEP_SECONDS = 5;
 const TICK_MS = 10;
