@@ -18,7 +18,7 @@ function say(text: string): void {
 }
 
 async function build(): Promise<void> {
-  if (existsSync(program)) return;
+  // Also over an older one: what is shown has to be this source.
   const child = Bun.spawn([process.execPath, "build.ts"], {
     cwd: join(import.meta.dir, ".."),
     stdio: ["ignore", "inherit", "inherit"],
