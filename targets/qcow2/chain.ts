@@ -26,8 +26,11 @@ export interface ChainImage {
 /** Opens one file of a chain, in the order in which they are asked for. */
 export type OpenFile = (path: string, readOnly: boolean) => SyncFile;
 
-/** As many as a key of the table cache can tell apart, without the char device. */
-const FILES_MAX = 60;
+/**
+ * Of the FILES_MAX that a key of the table cache can tell apart. The others are for what a thread
+ * has beside them: the char device, the data once more for direct IO, and zeros.
+ */
+const CHAIN_MAX = 60;
 const HEADER_MAX = 2 << 20;
 const SECTOR = 512;
 
@@ -98,8 +101,8 @@ class ChainOpener {
     if (this.#paths.includes(real)) {
       throw new ImageError(path, "is its own backing file: the chain comes back to it");
     }
-    if (this.#paths.length === FILES_MAX) {
-      throw new ImageError(this.#paths[0]!, `its chain has more than ${FILES_MAX} files`);
+    if (this.#paths.length === CHAIN_MAX) {
+      throw new ImageError(this.#paths[0]!, `its chain has more than ${CHAIN_MAX} files`);
     }
     this.#paths.push(real);
     return [this.#open(path, readOnly), this.#paths.length - 1];

@@ -21,7 +21,7 @@ import { FastPath } from "./fast.ts";
 import type { Header } from "./header.ts";
 import { Mapping } from "./mapping.ts";
 import { type Layer, Reader } from "./read.ts";
-import { SLICE, TableCache } from "./table_cache.ts";
+import { FILES_MAX, SLICE, TableCache } from "./table_cache.ts";
 import { Workspaces } from "./workspace.ts";
 import { Writer } from "./writer.ts";
 import type { DiskCipher } from "./xts.ts";
@@ -39,7 +39,6 @@ export interface EngineOptions {
 /** How much memory decompression may take at once, and how many may do it. */
 const WORKSPACE_BYTES = 24 << 20;
 const WORKSPACES_MAX = 8;
-const FILES_MAX = 64;
 
 export class Engine implements Handlers {
   readonly #context: QueueContext;

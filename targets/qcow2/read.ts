@@ -5,12 +5,11 @@ import { copyMemory, zeroMemory } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, PIECES_MAX } from "../../src/target/target.ts";
 import { type CompressedPlace, compressedPlace, decompress } from "./compressed.ts";
 import { BAD, COMPRESSED, DATA, type Mapping, UNALLOCATED, ZERO } from "./mapping.ts";
-import { MISS, type TableCache } from "./table_cache.ts";
+import { FILES_MAX, MISS, type TableCache } from "./table_cache.ts";
 import { loadSlice } from "./table_io.ts";
 import type { DiskCipher } from "./xts.ts";
 import type { Workspace, Workspaces } from "./workspace.ts";
 
-const FILES_MAX = 64;
 const KEY_OFFSET_MAX = 2 ** 46;
 
 /** One image of a chain. */

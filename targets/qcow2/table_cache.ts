@@ -23,7 +23,8 @@ const REFERENCED = 16;
 
 const HASH = 0x9e3779b1;
 const FREE_KEY = -1;
-const FILES_MAX = 64;
+/** Registered files of a thread. */
+export const FILES_MAX = 64;
 const KEYS_PER_BYTE = FILES_MAX / 512;
 
 /** Exact for offsets below 2^56: 47 bits of sectors and 6 of file. */
