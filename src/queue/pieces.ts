@@ -49,7 +49,7 @@ const CHAIN_FLAGS = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 
 export interface PiecesShared {
   ring: Ring;
-  /** Places in the submission queue that only commits may use: one a slot. */
+  /** Places in the submission queue that only commands may use; `assemble` counts them. */
   reserved: number;
   waits: WaitTimes;
 }

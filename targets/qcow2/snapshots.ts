@@ -1,4 +1,4 @@
-/** The snapshot table: only where each snapshot's L1 table stands; we make none and change none. */
+/** The snapshot table, to be looked at: we make no snapshot and change none. */
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import * as q from "./format.ts";

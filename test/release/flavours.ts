@@ -7,7 +7,7 @@ export interface Flavour {
   name: string;
   /** The package of the npm registry with the Bun for this machine. */
   runtime: string;
-  /** Of Debian's liburing: the only one there is for musl too, see `NEEDS` in the README. */
+  /** Of Debian's liburing. It has none for musl, and there glibc's is carried along too. */
   architecture: Architecture;
 }
 
