@@ -134,17 +134,13 @@ const LEFT_OVER = new RegExp(["\\b(?:TO", "DO|FIX", "ME|X{3})\\b"].join(""));
 /** What is to be done goes where it is seen. */
 export const leftovers: Rule = (file) => complainOf(file, [[LEFT_OVER, "is left over"]]);
 
-/** Put together from pieces, so that this file may be looked at too. */
-const pattern = (...pieces: string[]): RegExp => new RegExp(pieces.join(""), "i");
 const FOREIGN: [RegExp, string][] = [
-  [pattern("(?<![\\w$])/(?:wo", "rk|ro", "ot|tmp/ap", "tx)/"), "is a path of one machine"],
-  [pattern("\\b(?:deb|security|ftp|snapshot)\\.deb", "ian\\.org"), "is an archive's address"],
-  [pattern("registry\\.[a-z.]*(?:npm", "js|yarn)"), "is a registry's address"],
-  [pattern("\\b(?:cla", "ude|anthro", "pic)\\b"), "has no place here"],
-  [pattern("\\b(?:helper|this|previous|another) ses", "sion\\b"), "has no place here"],
+  [/(?<![\w$])\/(?:root|(?:home|Users)\/[\w.-]+)\//i, "is in somebody's home directory"],
+  [/\b(?:deb|security|ftp|snapshot)\.debian\.org/i, "is an archive's address"],
+  [/registry\.[a-z.]*(?:npmjs|yarn)/i, "is a registry's address"],
 ];
 
-/** Nothing of the place where it was written. */
+/** Nothing that is so on one machine and otherwise on the next. */
 export const foreign: Rule = (file) => complainOf(file, FOREIGN);
 
 function complainOf(file: SourceFile, patterns: readonly [RegExp, string][]): string[] {
