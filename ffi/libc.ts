@@ -169,7 +169,7 @@ export function mlockall(): void {
   check(c.mlockall(7), "mlockall");
 }
 
-/** Fills `mask`, a cpu_set_t, with the CPUs that the calling thread may use: none that is off line. */
+/** Fills `mask`, a cpu_set_t, with the CPUs that the calling thread may use, of those on line. */
 export function schedGetaffinity(mask: Uint8Array): void {
   check(c.sched_getaffinity(0, mask.byteLength, ptr(mask)), "sched_getaffinity");
 }

@@ -99,6 +99,8 @@ describe("a breach is found:", () => {
   const hotBody = (line: string): string => `// hot\nfunction f(): void {\n  ${line}\n}\n`;
   const cases: [what: string, rule: Rule, path: string, text: string, complaint: string][] = [
     ["a long line", lineLengths, "a.ts", `// ${"x".repeat(98)}`, "101 characters"],
+    ["a long comment", lineLengths, "a.ts", ` * \`${"x".repeat(98)}\``, "103 characters"],
+    ["a comment behind code", lineLengths, "a.ts", `x; // \`${"x".repeat(98)}\``, "106 char"],
     ["a long file", sizes, "a.ts", "x;\n".repeat(500), "501 lines"],
     ["a long function", sizes, "a.ts", longFunction, "f (line 1) has 61 lines"],
     ["camelCase", names, "src/ioCopy.ts", "", "snake_case"],

@@ -1,6 +1,6 @@
 /**
- * The shells' own parts of completion. Each hands `ublk complete --` the words of the line and takes
- * lines of "value<TAB>meaning"; "<file>" stands for whatever files there are.
+ * The shells' own parts of completion. Each hands `ublk complete --` the words of the line and
+ * takes lines of "value<TAB>meaning"; "<file>" stands for whatever files there are.
  */
 
 const BASH = `# ublk in bash: eval "$(ublk complete bash)", or a file "ublk" in bash-completion's directory

@@ -1,8 +1,8 @@
 /** Waiting with a bound. */
 
 /**
- * Whether `work` succeeds within so many ms; its failure is thrown. No timer stays behind: a program
- * would not end before it.
+ * Whether `work` succeeds within so many ms; its failure is thrown. No timer stays behind: a
+ * program would not end before it.
  */
 export async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
   const late = Promise.withResolvers<boolean>();

@@ -1,4 +1,4 @@
-/** Memory: the kernel's page, and a target's own (`QueueContext.allocate`) as JavaScript sees it. */
+/** The kernel's page, and a target's own memory (`QueueContext.allocate`) as JavaScript has it. */
 
 import { wordsAt } from "../../ffi/arena.ts";
 import { memcpy, memset } from "../../ffi/libc.ts";

@@ -5,9 +5,9 @@
  *     judge.ts write DISK LOG     writes blocks until SIGTERM, whatever fails
  *     judge.ts verify DISK LOG    says what it found, as JSON; DISK may be `-`: it keeps nothing
  *
- * The log has a line for each event: `i BLOCK GENERATION` before a block is written, `a …` when that
- * was acknowledged, `e … CODE` when it failed, the last two with the time in milliseconds. The story
- * adds `may` when errors are permitted from then on, and `must` when they no longer are.
+ * The log has a line for each event: `i BLOCK GENERATION` before a block is written, `a …` when
+ * that was acknowledged, `e … CODE` when it failed, the last two with the time in milliseconds. The
+ * story adds `may` when errors are permitted from then on, and `must` when they no longer are.
  */
 
 import { ptr } from "bun:ffi";
