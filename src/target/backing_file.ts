@@ -114,15 +114,23 @@ export function openDirect(opened: number, readOnly: boolean): DirectFile | unde
     if (error instanceof SysError && error.errno === EINVAL) return undefined;
     throw error;
   }
-  const alignment = directAlignment(fd, kind);
-  if (alignment > 0 && BLOCK_MAX % alignment === 0) {
-    const stats = fstatSync(fd);
-    const least = memoryAlignment(fd, kind, stats);
-    const segments = segmentsOf(stats);
-    return { fd, memoryAlignment: least, segments, close: () => libc.close(fd) };
+  try {
+    const direct = directFile(fd, kind);
+    if (direct === undefined) libc.close(fd);
+    return direct;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
   }
-  libc.close(fd);
-  return undefined;
+}
+
+function directFile(fd: number, kind: Kind): DirectFile | undefined {
+  const alignment = directAlignment(fd, kind);
+  if (alignment === 0 || BLOCK_MAX % alignment !== 0) return undefined;
+  const stats = fstatSync(fd);
+  const least = memoryAlignment(fd, kind, stats);
+  const segments = segmentsOf(stats);
+  return { fd, memoryAlignment: least, segments, close: () => libc.close(fd) };
 }
 
 function unlockAndClose(fd: number): void {
