@@ -1,7 +1,7 @@
 /** Opens what a disk is kept in, a regular file or a block device, and locks it. */
 
-import { fstatSync, type Stats, statSync } from "node:fs";
-import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError } from "../../ffi/errno.ts";
+import { fstatSync, statSync } from "node:fs";
+import { EACCES, EBUSY, EINVAL, EPERM, EROFS, SysError, trySys } from "../../ffi/errno.ts";
 import { FILE_END_MAX } from "../../ffi/io_uring.ts";
 import * as libc from "../../ffi/libc.ts";
 import {
@@ -140,13 +140,7 @@ function unlockAndClose(fd: number): void {
 
 /** `otherwise`: what is wrong with anything but a file, a block device or a directory. */
 function kindOf(path: string, otherwise = "is no disk"): Kind {
-  let found: Stats;
-  try {
-    found = statSync(path);
-  } catch (error) {
-    const errno = -((error as { errno?: number }).errno ?? 0);
-    throw new SysError({ op: "open", errno, subject: path });
-  }
+  const found = trySys("open", path, () => statSync(path));
   if (found.isFile()) return "file";
   if (found.isBlockDevice()) return "block";
   const what = found.isDirectory() ? "is a directory" : otherwise;

@@ -1,7 +1,7 @@
 /** Another size for a disk that is a file's or a block device's own bytes, from an offset on. */
 
 import { fstatSync, fsyncSync, ftruncateSync } from "node:fs";
-import { EINVAL, EROFS, SysError } from "../../ffi/errno.ts";
+import { EINVAL, EROFS, SysError, trySys } from "../../ffi/errno.ts";
 import { FILE_END_MAX } from "../../ffi/io_uring.ts";
 import { deviceSize } from "./backing_limits.ts";
 
@@ -42,13 +42,10 @@ export function checkBackingSize(range: BackingRange, from: number, to: number):
 /** Makes a file end where the disk does. What a block device has was looked at before. */
 export function setBackingSize(range: BackingRange, to: number): void {
   if (deviceSize(range.fd) !== undefined || backingSize(range) === to) return;
-  try {
+  trySys("ftruncate", range.path, () => {
     ftruncateSync(range.fd, range.offset + to);
     fsyncSync(range.fd);
-  } catch (error) {
-    const errno = -((error as { errno?: number }).errno ?? -EINVAL);
-    throw new SysError({ op: "ftruncate", errno, subject: range.path });
-  }
+  });
 }
 
 function endOf({ fd }: BackingRange): number {

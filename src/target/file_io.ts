@@ -1,7 +1,7 @@
 /** Files that a target reads and writes itself, at once: headers and tables at open and close. */
 
 import { fdatasyncSync, fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
-import { EIO, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { EIO, EOPNOTSUPP, SysError, trySys } from "../../ffi/errno.ts";
 import { dropCached, fallocate } from "../../ffi/libc.ts";
 import { deviceSize } from "./backing_limits.ts";
 
@@ -52,6 +52,8 @@ export class DescriptorFile implements SyncFile {
     let done = 0;
     while (done < bytes.length) {
       const from = done;
+      // An image may name any offset. That is its mistake, which Node would call one of ours.
+      if (offset + from > Number.MAX_SAFE_INTEGER) throw this.#beyondAll();
       const count = this.#try("read", () =>
         readSync(this.fd, bytes, from, bytes.length - from, offset + from),
       );
@@ -90,12 +92,11 @@ export class DescriptorFile implements SyncFile {
     dropCached(this.fd);
   }
 
+  #beyondAll(): SysError {
+    return new SysError({ op: "read", errno: EIO, subject: this.path });
+  }
+
   #try<T>(op: string, action: () => T): T {
-    try {
-      return action();
-    } catch (error) {
-      const errno = -((error as { errno?: number }).errno ?? -EIO);
-      throw new SysError({ op, errno, subject: this.path });
-    }
+    return trySys(op, this.path, action);
   }
 }

@@ -8,7 +8,7 @@ import { DescriptorFile } from "../../../src/target/file_io.ts";
 import { tempFolder, thrown } from "../../temp.ts";
 
 const path = tempFolder();
-const { EBADF } = constants.errno;
+const { EBADF, EIO } = constants.errno;
 
 function withFile(text: string, flags: string, use: (file: DescriptorFile) => void): void {
   writeFileSync(path("a"), text);
@@ -47,6 +47,23 @@ test("large pieces go in one call to us, however many it takes", () => {
     const back = new Uint8Array(bytes.length);
     expect(file.read(back, 5)).toBe(bytes.length);
     expect(Buffer.from(back).equals(bytes)).toBe(true);
+  });
+});
+
+test("an offset that no file can have is an error of the file's", () => {
+  withFile("a", "r", (file) => {
+    for (const offset of [2 ** 53, 2 ** 60, 2 ** 64]) {
+      const error = thrown(() => file.read(new Uint8Array(1), offset)) as SysError;
+      expect(error).toBeInstanceOf(SysError);
+      expect([error.op, error.errno, error.subject]).toEqual(["read", EIO, path("a")]);
+    }
+    expect(file.read(new Uint8Array(1), Number.MAX_SAFE_INTEGER)).toBe(0);
+  });
+});
+
+test("a mistake of ours is none of the file's", () => {
+  withFile("a", "r", (file) => {
+    expect(thrown(() => file.read(new Uint8Array(1), 0.5))).toBeInstanceOf(RangeError);
   });
 });
 
