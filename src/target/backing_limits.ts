@@ -19,7 +19,7 @@ const STATX_DIOALIGN = 0x2000;
 const STATX_MASK_AT = 0;
 const STATX_DIO_MEM_ALIGN_AT = 152;
 const STATX_DIO_OFFSET_ALIGN_AT = 156;
-const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
+export const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 /** Bytes of the block device that `fd` is; undefined when it is a file, which may grow. */
 export function deviceSize(fd: number): number | undefined {

@@ -3,7 +3,7 @@
 import { fdatasyncSync, fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { EIO, EOPNOTSUPP, SysError, trySys } from "../../ffi/errno.ts";
 import { dropCached, fallocate } from "../../ffi/libc.ts";
-import { deviceSize } from "./backing_limits.ts";
+import { deviceSize, FALLOC_FL_PUNCH_HOLE_KEEP_SIZE } from "./backing_limits.ts";
 
 export { EINVAL, EIO, ENOENT, ENOSPC, EROFS, SysError } from "../../ffi/errno.ts";
 export { FILE_END_MAX } from "../../ffi/io_uring.ts";
@@ -27,8 +27,6 @@ export interface SyncFile {
   /** Takes what is clean out of the page cache. */
   dropCached(): void;
 }
-
-const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 /** An open descriptor as a SyncFile; whoever opened it closes it. */
 export class DescriptorFile implements SyncFile {
