@@ -180,7 +180,7 @@ export class Allocator {
     const { cache, file } = this.#store;
     const offset = table.sliceOffset(table.blockOf(cluster), cluster);
     const failure = yield* writeBack(cache, io, slot, file, offset, table.sliceSize);
-    if (failure < 0) this.#store.fence(`a refcount block could not be written (${failure})`);
+    if (failure < 0) this.#store.fenceUnwritten("a refcount block", failure);
     return failure;
   }
 

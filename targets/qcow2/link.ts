@@ -75,7 +75,7 @@ export class Links {
     if (this.#store.fenced) return -EIO;
     const offset = mapping.sliceOffset(mapping.l2TableOf(cluster), cluster);
     const failure = yield* writeBack(cache, io, slot, file, offset, mapping.sliceSize);
-    if (failure < 0) this.#store.fence(`an L2 table could not be written (errno ${-failure})`);
+    if (failure < 0) this.#store.fenceUnwritten("an L2 table", failure);
     return failure;
   }
 

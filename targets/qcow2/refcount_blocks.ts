@@ -108,7 +108,7 @@ export class RefcountBlocks {
       cache.state[slot]! |= DIRTY;
       const failure = yield* writeBack(cache, io, slot, file, offset, table.sliceSize);
       unpin(cache, slot);
-      if (failure < 0) return this.#store.fence(`a refcount block could not be written`);
+      if (failure < 0) return this.#store.fenceUnwritten("a refcount block", failure);
       done = upTo - first;
     }
     return 0;

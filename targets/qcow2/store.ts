@@ -83,6 +83,11 @@ export class Store {
     return -EIO;
   }
 
+  /** The same where a write failed, with -errno. */
+  fenceUnwritten(what: string, failure: number): number {
+    return this.fence(`${what} could not be written (errno ${-failure})`);
+  }
+
   /**
    * Everything whose write had completed before the call is durable after it. One fdatasync
    * serves all who wait for it. 0 or -errno.
@@ -114,7 +119,7 @@ export class Store {
   *writeMeta(io: Io, offset: number, address: number, length: number): Coroutine {
     io.writeMeta(this.file, offset, address, length);
     const failure = yield;
-    if (failure < 0) this.fence(`a table could not be written (errno ${-failure})`);
+    if (failure < 0) this.fenceUnwritten("a table", failure);
     return failure;
   }
 
