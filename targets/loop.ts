@@ -23,7 +23,6 @@ export default defineTarget<LoopConfig>({
       alias: "f",
       valueHint: "FILE",
       description: "the regular file or block device",
-      required: true,
     },
     offset: {
       type: "string",

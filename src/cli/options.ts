@@ -28,15 +28,8 @@ export const JSON_OPTION: OptionDef = {
   description: "print JSON, of a stable schema",
 };
 
-/** As citty wants them, for dispatch and help. */
-export function cittyArgs(table: OptionTable): ArgsDef {
-  return Object.fromEntries(
-    Object.entries(table).map(([name, def]) => {
-      const { required: _, ...rest } = def; // we say ourselves what is missing
-      return [name, rest];
-    }),
-  );
-}
+/** In citty's type, for dispatch and help. */
+export const cittyArgs = (table: OptionTable): ArgsDef => table;
 
 /** Of every type: somebody may say which file before saying which type. */
 export async function everyOption(targets: TargetRegistry): Promise<OptionTable> {

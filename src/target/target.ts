@@ -214,7 +214,6 @@ export interface OptionDef {
   valueHint?: string;
   /** All that its value can be, where that is a list. */
   choices?: readonly string[];
-  required?: boolean;
 }
 
 /** Values of the options that were given, by name. */

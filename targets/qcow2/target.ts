@@ -48,13 +48,7 @@ export default defineTarget<Qcow2Config>({
   name: "qcow2",
   summary: "a disk in an image of qemu's format, with all that the image stands on",
   options: {
-    file: {
-      type: "string",
-      alias: "f",
-      valueHint: "FILE",
-      description: "the image",
-      required: true,
-    },
+    file: { type: "string", alias: "f", valueHint: "FILE", description: "the image" },
     "read-only": { type: "boolean", description: "open it read-only; the device is so too" },
     "buffered-io": { type: "boolean", description: "go through the page cache, also with data" },
     "cache-size": {
