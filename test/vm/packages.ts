@@ -28,7 +28,7 @@ export const RELEASE_TOOLS = [
 ];
 
 /** Their files make the guest's root file system. */
-export const GUEST_PACKAGES = [
+const GUEST_PACKAGES = [
   ...["base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip"],
   ...["iproute2", "libc6", "libc-bin", "libgcc-s1", "mawk", "ncurses-base", "sed", "tar"],
   ...["fdisk", "kmod", "mount", "procps", "psmisc", "strace", "systemd", "udev", "util-linux"],
