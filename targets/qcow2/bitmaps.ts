@@ -3,6 +3,7 @@
 import type { SyncFile } from "../../src/target/file_io.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError } from "./header.ts";
+import { getOffset } from "./mapping.ts";
 
 /** A bitmap that nobody keeps up to date any more is marked as one that is in use. */
 export const BITMAP_IN_USE = 1;
@@ -52,7 +53,7 @@ export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
     const flags = view.getUint32(at + 12);
     bitmaps.push({
       at,
-      tableOffset: view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4),
+      tableOffset: getOffset(view, at),
       tableSize: view.getUint32(at + 8),
       flags,
       isForeign: extra > 0 && (flags & EXTRA_DATA_COMPATIBLE) === 0,

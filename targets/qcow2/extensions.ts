@@ -2,6 +2,7 @@
 
 import * as q from "./format.ts";
 import type { Refuse } from "./header.ts";
+import { getOffset } from "./mapping.ts";
 
 export interface FeatureName {
   /** 0 incompatible, 1 compatible, 2 autoclear. */
@@ -96,8 +97,8 @@ function bitmaps(data: DataView, refuse: Refuse): BitmapsExtension {
   }
   return {
     count: data.getUint32(0),
-    directorySize: data.getUint32(8) * q.TWO_32 + data.getUint32(12),
-    directoryOffset: data.getUint32(16) * q.TWO_32 + data.getUint32(20),
+    directorySize: getOffset(data, 8),
+    directoryOffset: getOffset(data, 16),
   };
 }
 
@@ -106,7 +107,7 @@ function cryptHeader(data: DataView, refuse: Refuse): { offset: number; length: 
     refuse(`the full disk encryption header extension has ${data.byteLength} bytes, not 16`);
   }
   return {
-    offset: data.getUint32(0) * q.TWO_32 + data.getUint32(4),
-    length: data.getUint32(8) * q.TWO_32 + data.getUint32(12),
+    offset: getOffset(data, 0),
+    length: getOffset(data, 8),
   };
 }

@@ -3,6 +3,7 @@
 import { SysError } from "../../src/target/file_io.ts";
 import { type Extensions, readExtensions } from "./extensions.ts";
 import * as q from "./format.ts";
+import { getOffset } from "./mapping.ts";
 
 export interface Header extends Extensions {
   version: number;
@@ -123,7 +124,7 @@ function readFeatures(view: DataView, clusterBits: number, refuse: Refuse): type
 }
 
 function readOffset(view: DataView, at: number, name: string, refuse: Refuse): number {
-  const value = view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4);
+  const value = getOffset(view, at);
   if (value > q.OFFSET_MAX) {
     refuse(`${name} is 0x${view.getBigUint64(at).toString(16)}, larger than any file`);
   }

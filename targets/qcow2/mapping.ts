@@ -250,6 +250,11 @@ export function tableOffset(table: DataView, at: number, clusterSize: number): n
   return high * q.TWO_32 + (low >>> 0);
 }
 
+/** An offset, or any other 64-bit number, as the format has them; inexact from 2^53 on. */
+export function getOffset(view: DataView, at: number): number {
+  return view.getUint32(at) * q.TWO_32 + view.getUint32(at + 4);
+}
+
 /** Writes an offset, or any other 64-bit number, as the format has them. */
 export function putOffset(view: DataView, at: number, offset: number): void {
   view.setUint32(at, Math.floor(offset / q.TWO_32));

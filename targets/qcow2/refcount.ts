@@ -3,9 +3,8 @@
 import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import type { QueueContext } from "../../src/target/target.ts";
 import type { SyncFile } from "../../src/target/file_io.ts";
-import { TWO_32 } from "./format.ts";
 import type { Header } from "./header.ts";
-import { tableOffset } from "./mapping.ts";
+import { getOffset, putOffset, tableOffset } from "./mapping.ts";
 import { SLICE } from "./table_cache.ts";
 
 /** Entry `index` of the refcounts that begin at `base`; 2^order bits each. */
@@ -13,9 +12,7 @@ export function getRefcount(view: DataView, base: number, index: number, order: 
   if (order === 4) return view.getUint16(base + index * 2);
   if (order === 3) return view.getUint8(base + index);
   if (order === 5) return view.getUint32(base + index * 4);
-  if (order === 6) {
-    return view.getUint32(base + index * 8) * TWO_32 + view.getUint32(base + index * 8 + 4);
-  }
+  if (order === 6) return getOffset(view, base + index * 8);
   const bits = 1 << order;
   const shift = (index * bits) & 7;
   return (view.getUint8(base + ((index * bits) >>> 3)) >>> shift) & ((1 << bits) - 1);
@@ -31,10 +28,8 @@ export function setRefcount(
   if (order === 4) view.setUint16(base + index * 2, value);
   else if (order === 3) view.setUint8(base + index, value);
   else if (order === 5) view.setUint32(base + index * 4, value);
-  else if (order === 6) {
-    view.setUint32(base + index * 8, Math.floor(value / TWO_32));
-    view.setUint32(base + index * 8 + 4, value);
-  } else {
+  else if (order === 6) putOffset(view, base + index * 8, value);
+  else {
     const bits = 1 << order;
     const at = base + ((index * bits) >>> 3);
     const shift = (index * bits) & 7;

@@ -3,6 +3,7 @@
 import type { SyncFile } from "../../src/target/file_io.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError } from "./header.ts";
+import { getOffset } from "./mapping.ts";
 
 export interface Snapshot {
   id: string;
@@ -65,7 +66,7 @@ function readEntry(
   const text = (from: number, length: number): string =>
     new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + from, length));
   const id = at + ENTRY + extra;
-  const u64 = (from: number): number => view.getUint32(from) * q.TWO_32 + view.getUint32(from + 4);
+  const u64 = (from: number): number => getOffset(view, from);
   return {
     id: text(id, idLength),
     name: text(id + idLength, nameLength),
