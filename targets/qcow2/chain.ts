@@ -4,7 +4,9 @@ import { realpathSync } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
 import { ENOENT, type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { looksRaw, otherFormat } from "./foreign.ts";
-import { type Header, ImageError, isQcow2, readHeader } from "./header.ts";
+import { SECTOR } from "./format.ts";
+import { type Header, ImageError, isQcow2, readHeader, readStart } from "./header.ts";
+import { printable } from "./names.ts";
 
 /** One image of a chain, as its files are open. */
 export interface ChainImage {
@@ -31,8 +33,6 @@ export type OpenFile = (path: string, readOnly: boolean) => SyncFile;
  * has beside them: the char device, the data once more for direct IO, and zeros.
  */
 const CHAIN_MAX = 60;
-const HEADER_MAX = 2 << 20;
-const SECTOR = 512;
 
 /** Opens `path` and all behind it. Throws SysError. */
 export function openChain(path: string, readOnly: boolean, open: OpenFile): ChainImage {
@@ -138,11 +138,6 @@ function realPath(path: string): string {
   }
 }
 
-function readStart(file: SyncFile): Uint8Array {
-  const bytes = new Uint8Array(Math.min(HEADER_MAX, file.size()));
-  return bytes.subarray(0, file.read(bytes, 0));
-}
-
 /** Names are relative to the image that has them. Those with a protocol are none of ours. */
 function beside(image: string, name: string, what: string): string {
   const protocol = /^[^/]*?:/.exec(name)?.[0];
@@ -159,10 +154,6 @@ function backingFormat(image: string, header: Header): string | undefined {
   const format = header.backingFormat;
   if (format === undefined || format === "raw" || format === "qcow2") return format;
   throw new ImageError(image, `its backing file is '${printable(format)}', not raw or qcow2`);
-}
-
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, "?");
 }
 
 /** Bytes of an image's disk, in whole sectors: the rest of a raw file's last one reads zeros. */

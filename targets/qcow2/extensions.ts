@@ -3,6 +3,7 @@
 import * as q from "./format.ts";
 import type { Refuse } from "./header.ts";
 import { getOffset } from "./mapping.ts";
+import { printable } from "./names.ts";
 
 export interface FeatureName {
   /** 0 incompatible, 1 compatible, 2 autoclear. */
@@ -84,9 +85,7 @@ function featureNames(data: DataView): FeatureName[] {
   const names: FeatureName[] = [];
   for (let at = 0; at + FEATURE_ENTRY <= data.byteLength; at += FEATURE_ENTRY) {
     const name = text(new DataView(data.buffer, data.byteOffset + at + 2, FEATURE_ENTRY - 2));
-    // It is shown to people: nothing in it may drive their terminal.
-    const shown = name.replace(/[^\x20-\x7e]/g, "?");
-    names.push({ kind: data.getUint8(at), bit: data.getUint8(at + 1), name: shown });
+    names.push({ kind: data.getUint8(at), bit: data.getUint8(at + 1), name: printable(name) });
   }
   return names;
 }

@@ -1,9 +1,10 @@
 /** The header of an image: what it says, and in one line why it is refused. */
 
-import { SysError } from "../../src/target/file_io.ts";
+import { type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { type Extensions, readExtensions } from "./extensions.ts";
 import * as q from "./format.ts";
 import { getOffset } from "./mapping.ts";
+import { hasControls } from "./names.ts";
 
 export interface Header extends Extensions {
   version: number;
@@ -39,7 +40,13 @@ export class ImageError extends SysError {
   }
 }
 
-/** `bytes`: the first cluster, or what there is of it. `fileSize`: of the whole image file. */
+/** The first cluster, however large it is, or what there is of it. */
+export function readStart(file: SyncFile): Uint8Array {
+  const bytes = new Uint8Array(Math.min(2 ** q.CLUSTER_BITS_MAX, file.size()));
+  return bytes.subarray(0, file.read(bytes, 0));
+}
+
+/** `bytes`: from `readStart`. `fileSize`: of the whole image file. */
 export function readHeader(bytes: Uint8Array, path: string, fileSize: number): Header {
   const refuse = (reason: string, hint?: string): never => {
     throw new ImageError(path, reason, hint);
@@ -62,11 +69,11 @@ export function readHeader(bytes: Uint8Array, path: string, fileSize: number): H
     version,
     clusterBits,
     clusterSize: 2 ** clusterBits,
-    size: offsetAt(24, "size"),
+    size: offsetAt(q.SIZE_AT, "size"),
     cryptMethod: view.getUint32(q.CRYPT_METHOD_AT),
-    l1Size: view.getUint32(36),
-    l1Offset: offsetAt(40, "l1_table_offset"),
-    refcountTableOffset: offsetAt(48, "refcount_table_offset"),
+    l1Size: view.getUint32(q.L1_SIZE_AT),
+    l1Offset: offsetAt(q.L1_TABLE_OFFSET_AT, "l1_table_offset"),
+    refcountTableOffset: offsetAt(q.REFCOUNT_TABLE_OFFSET_AT, "refcount_table_offset"),
     refcountTableClusters: view.getUint32(56),
     snapshotCount: view.getUint32(60),
     snapshotsOffset: offsetAt(64, "snapshots_offset"),
@@ -166,11 +173,6 @@ function readBackingName(
   const name = new TextDecoder().decode(bytes.subarray(offset, offset + length));
   if (hasControls(name)) refuse("the name of the backing file has control characters in it");
   return name;
-}
-
-/** Names are shown to people: nothing in them may drive a terminal or look like another line. */
-function hasControls(name: string): boolean {
-  return [...name].some((letter) => letter < " " || letter === "\x7f");
 }
 
 function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {

@@ -2,7 +2,9 @@
 
 import { createHash, pbkdf2Sync, timingSafeEqual } from "node:crypto";
 import type { SyncFile } from "../../src/target/file_io.ts";
-import { type Header, ImageError } from "./header.ts";
+import { SECTOR } from "./format.ts";
+import { type Header, ImageError, type Refuse } from "./header.ts";
+import { printable } from "./names.ts";
 import { DiskCipher } from "./xts.ts";
 
 const HEADER = 592;
@@ -10,7 +12,6 @@ const SLOTS_AT = 208;
 const SLOT = 48;
 const SLOT_COUNT = 8;
 const SLOT_ACTIVE = 0x00ac71f3;
-const SECTOR = 512;
 /** A hostile header could keep us busy for ever. */
 const ITERATIONS_MAX = 1 << 25;
 const STRIPES_MAX = 1 << 15;
@@ -55,8 +56,6 @@ export function unlock(
   );
 }
 
-type Refuse = (reason: string, hint?: string) => never;
-
 function readPartition(image: SyncFile, offset: number, refuse: Refuse): Partition {
   const bytes = new Uint8Array(HEADER);
   if (image.read(bytes, offset) !== HEADER) refuse("its encryption header goes beyond the file");
@@ -68,9 +67,10 @@ function readPartition(image: SyncFile, offset: number, refuse: Refuse): Partiti
   }
   const [cipher, mode, hash] = [text(8), text(40), text(72)];
   if (cipher !== "aes" || mode !== "xts-plain64") {
-    refuse(`its cipher is ${show(cipher)}-${show(mode)}; aes-xts-plain64 is known here`);
+    refuse(`its cipher is ${printable(cipher)}-${printable(mode)}; aes-xts-plain64 is known here`);
   }
-  if (!HASHES.includes(hash)) refuse(`its hash is ${show(hash)}; known are ${HASHES.join(", ")}`);
+  if (!HASHES.includes(hash))
+    refuse(`its hash is ${printable(hash)}; known are ${HASHES.join(", ")}`);
   const keyLength = view.getUint32(108);
   if (keyLength !== 32 && keyLength !== 64) refuse(`its key has ${keyLength} bytes, not 32 or 64`);
   const digestIterations = view.getUint32(164);
@@ -80,10 +80,6 @@ function readPartition(image: SyncFile, offset: number, refuse: Refuse): Partiti
   const digest = bytes.slice(112, 132);
   const digestSalt = bytes.slice(132, 164);
   return { hash, keyLength, digest, digestSalt, digestIterations, slots };
-}
-
-function show(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, "?");
 }
 
 function readSlots(view: DataView, bytes: Uint8Array): Slot[] {

@@ -6,7 +6,7 @@ import { checkImage, type Progress } from "./check.ts";
 import { storedCounts } from "./compare.ts";
 import type { Findings } from "./findings.ts";
 import * as q from "./format.ts";
-import { type Header, ImageError, readHeader } from "./header.ts";
+import { type Header, ImageError, readHeader, readStart } from "./header.ts";
 import { putOffset, tableOffset } from "./mapping.ts";
 import { getRefcount, setRefcount } from "./refcount.ts";
 
@@ -37,7 +37,7 @@ export function repairImage(
   image.sync();
   if (found.incomplete) return checkImage(image, header, progress);
   // Afterwards: bit 63 says that a count is one, so the count comes first.
-  const now = readHeader(readCluster(image), image.path, image.size());
+  const now = readHeader(readStart(image), image.path, image.size());
   for (const { offset, copied } of checkImage(image, now).wrongFlags) {
     const byte = new Uint8Array(1);
     image.read(byte, offset);
@@ -59,19 +59,13 @@ const COUNTED_MAX = 2 ** 19;
  * SysError.
  */
 export function giveBackLeaks(image: SyncFile): void {
-  const header = readHeader(readCluster(image), image.path, image.size());
+  const header = readHeader(readStart(image), image.path, image.size());
   if (image.size() / header.clusterSize > COUNTED_MAX) return;
   const found = checkImage(image, header);
   if (found.leaks === 0 || found.corruptions > 0) return;
   if (!areBlocksSound(image, header, found)) return;
   beginRepair(image, header);
   lowerCounts(image, header, found);
-}
-
-function readCluster(image: SyncFile): Uint8Array {
-  const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
-  image.read(bytes, 0);
-  return bytes;
 }
 
 /** Where each stored count is changed: one block at a time. */

@@ -33,8 +33,6 @@ export interface ResizeParts {
   top: Layer;
 }
 
-const SECTOR = 512;
-
 export class Resizes {
   readonly #parts: ResizeParts;
   readonly #store: Store;
@@ -174,8 +172,9 @@ export class Resizes {
     const lock = yield* locks.lock((first / 8) * mapping.l2Entries, clusters - 1);
     yield* tables.l1Mutex.lock();
     try {
-      for (let at = first; at < end; at = at - (at % SECTOR) + SECTOR) {
-        const failure = yield* this.#dropSector(io, at, Math.min(end, at - (at % SECTOR) + SECTOR));
+      for (let at = first, next; at < end; at = next) {
+        next = at - (at % q.SECTOR) + q.SECTOR;
+        const failure = yield* this.#dropSector(io, at, Math.min(end, next));
         if (failure < 0) return failure;
       }
       return 0;

@@ -10,8 +10,6 @@ import { putOffset } from "./mapping.ts";
 import type { Store } from "./store.ts";
 import type { Workspaces } from "./workspace.ts";
 
-const SECTOR = 512;
-
 export class Tables {
   readonly #store: Store;
   readonly #allocator: Allocator;
@@ -33,9 +31,9 @@ export class Tables {
     this.#release = release;
     this.#done = new WaitList(store.context.runnable);
     this.l1Mutex = new Mutex(store.context.runnable);
-    this.#scratch = store.context.allocate(SECTOR);
-    this.#scratchBytes = bytesAt(this.#scratch, SECTOR);
-    this.#scratchView = viewAt(this.#scratch, SECTOR);
+    this.#scratch = store.context.allocate(q.SECTOR);
+    this.#scratchBytes = bytesAt(this.#scratch, q.SECTOR);
+    this.#scratchView = viewAt(this.#scratch, q.SECTOR);
   }
 
   /** Sees to it that the L2 table in charge of `cluster` is there and ours alone. */
@@ -122,8 +120,8 @@ export class Tables {
    */
   *changeL1(io: Io, at: number, change: (sector: DataView, within: number) => void): Coroutine {
     const { mapping, header } = this.#store;
-    const from = at - (at % SECTOR);
-    const length = Math.min(SECTOR, mapping.l1.byteLength - from);
+    const from = at - (at % q.SECTOR);
+    const length = Math.min(q.SECTOR, mapping.l1.byteLength - from);
     const l1 = new Uint8Array(mapping.l1.buffer, mapping.l1.byteOffset + from, length);
     this.#scratchBytes.set(l1);
     change(this.#scratchView, at - from);

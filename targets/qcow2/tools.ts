@@ -9,7 +9,7 @@ import { checkImage } from "./check.ts";
 import type { Findings } from "./findings.ts";
 import { type ChainImage, diskSize, openPartOfChain } from "./chain.ts";
 import * as q from "./format.ts";
-import { type Header, isQcow2, readHeader } from "./header.ts";
+import { type Header, isQcow2, isRawData, readHeader, readStart } from "./header.ts";
 import { repairImage } from "./repair.ts";
 import { readSnapshots } from "./snapshots.ts";
 
@@ -18,8 +18,6 @@ const CLEAN = 0;
 const CORRUPT = 2;
 const LEAKS = 3;
 const UNSUPPORTED = 63;
-/** Of st_blocks. */
-const SECTOR = 512;
 
 export const qcow2Tools: ImageTools = { check, info };
 
@@ -27,16 +25,14 @@ function check(path: string, wish: CheckWish): CheckReport {
   const opened = openImageFile(path, wish.repair === undefined, false);
   try {
     const image = new DescriptorFile(opened.fd, path);
-    const bytes = new Uint8Array(Math.min(image.size(), 2 ** q.CLUSTER_BITS_MAX));
-    image.read(bytes, 0);
+    const bytes = readStart(image);
     if (!isQcow2(bytes)) return unsupported(path);
     const header = readHeader(bytes, path, image.size());
     const before = checkImage(image, header, wish.progress);
     const wrong = before.corruptions > 0 || before.leaks > 0 || isMarked(header);
     if (wish.repair === undefined || !wrong) return reportOf(path, before, header);
     const after = repairImage(image, header, wish.repair, wish.progress);
-    image.read(bytes, 0);
-    return reportOf(path, after, readHeader(bytes, path, image.size()), before);
+    return reportOf(path, after, readHeader(readStart(image), path, image.size()), before);
   } finally {
     opened.close();
   }
@@ -124,7 +120,7 @@ function info(path: string): InfoReport {
 
 function factsOf(image: ChainImage): Record<string, unknown> {
   const { path, header } = image;
-  const actual = statSync(path).blocks * SECTOR;
+  const actual = statSync(path).blocks * q.SECTOR;
   const file = { path, file_size: image.file.size(), actual_size: actual };
   if (header === undefined) return { ...file, format: "raw", virtual_size: diskSize(image) };
   return {
@@ -156,8 +152,7 @@ function factsOf(image: ChainImage): Record<string, unknown> {
 }
 
 function dataFileFacts(path: string, header: Header): Record<string, unknown> {
-  const raw = (header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE) !== 0;
-  return { data_file: path, data_file_raw: raw };
+  return { data_file: path, data_file_raw: isRawData(header) };
 }
 
 /** Where the backing file is, what the image itself says of it, and why it cannot be shown. */

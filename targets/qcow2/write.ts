@@ -4,6 +4,7 @@ import { EIO } from "../../src/target/file_io.ts";
 import { type Coroutine, type Io, PIECES_MAX, ZEROES_MAX } from "../../src/target/target.ts";
 import type { Allocator, Release, Run } from "./allocate.ts";
 import { type Fill, NO_BYTES } from "./fill.ts";
+import { SECTOR } from "./format.ts";
 import { hostOf, type Links, ownedEntry } from "./link.ts";
 import type { RangeLocks } from "./locks.ts";
 import { DATA } from "./mapping.ts";
@@ -13,8 +14,6 @@ import type { Store } from "./store.ts";
 import { DIRTY, MISS, WRITING } from "./table_cache.ts";
 import { pinSlice, unpin } from "./table_io.ts";
 import type { Tables } from "./tables.ts";
-
-const SECTOR = 512;
 
 export interface WriteParts {
   store: Store;

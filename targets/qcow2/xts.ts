@@ -1,11 +1,10 @@
 /** AES-XTS over sectors of 512 bytes, out of the AES-ECB that the runtime has. */
 
 import { type Cipheriv, createCipheriv, createDecipheriv, type Decipheriv } from "node:crypto";
+import { SECTOR, TWO_32 } from "./format.ts";
 
-const SECTOR = 512;
 const BLOCK = 16;
 const WORDS_PER_SECTOR = SECTOR / 4;
-const TWO_32 = 2 ** 32;
 
 /** What the bytes of a disk look like in its file. */
 export class DiskCipher {
