@@ -81,19 +81,16 @@ export class Reader {
         if (slot < 0) return slot;
         continue;
       }
+      const to = at + done;
+      const from = there.layer!;
+      let slow: Coroutine | undefined;
       if (kind === COMPRESSED) {
-        const to = at + done;
-        const from = there.layer!;
-        const failure = yield* this.#readCompressed(io, from, there.host, there.length, memory, to);
-        if (failure < 0) return failure;
-      } else if (ciphered) {
-        const failure = yield* this.#decrypted(io, there, memory, at + done);
-        if (failure < 0) return failure;
-      } else if (kind === ZERO) {
-        pieces += this.#zero(io, memory, at + done, there.length);
-      } else {
-        pieces += this.#readHost(io, there.layer!, there.host, there.length, memory, at + done);
-      }
+        slow = this.#readCompressed(io, from, there.host, there.length, memory, to);
+      } else if (ciphered) slow = this.#decrypted(io, there, memory, to);
+      else if (kind === ZERO) pieces += this.#zero(io, memory, to, there.length);
+      else pieces += this.#readHost(io, from, there.host, there.length, memory, to);
+      const failure = slow === undefined ? 0 : yield* slow;
+      if (failure < 0) return failure;
       done += there.length;
     }
     return pieces === 0 ? 0 : yield;
