@@ -2,11 +2,11 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { memoryFolder } from "../targets/qcow2/folder.ts";
 import { hasQemu, must } from "../targets/qcow2/qemu.ts";
 import { STILL_DISK_REQUESTS } from "./still_ring.ts";
+import { MEMORY, tempFolder } from "../temp.ts";
 
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 
 interface Heard {
   /** Collections between BEGIN and END. */

@@ -4,13 +4,13 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { OP_DISCARD, OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
-import { memoryFolder } from "./folder.ts";
 import { check, contents, hasQemu, must } from "./qemu.ts";
 import { type Request, Rig } from "./rig.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 // Other programs run, on a machine that may be busy.
 setDefaultTimeout(60_000);
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const testQemu = test.skipIf(!hasQemu);
 const MiB = 1 << 20;
 const BLOCK = 64 << 10;

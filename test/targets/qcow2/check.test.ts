@@ -15,16 +15,16 @@ import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import target from "../../../targets/qcow2/target.ts";
-import { memoryFolder } from "./folder.ts";
 import { chooseShape, createImage, qemuFill } from "./images.ts";
 import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 8;
 // Other programs run, on a machine that may be busy.
 setDefaultTimeout(60_000);
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const testQemu = test.skipIf(!hasQemu);
 const seeds = seedsToTell(SMOKE);
 

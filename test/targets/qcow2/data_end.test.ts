@@ -3,11 +3,11 @@
 import { expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { OP_READ, OP_WRITE } from "../../../src/target/target.ts";
-import { memoryFolder } from "./folder.ts";
 import { hasQemu, must, qemuIo } from "./qemu.ts";
 import { Rig } from "./rig.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const KiB = 1024;
 
 test.skipIf(!hasQemu)("what is written behind the end of a data file is read again", () => {

@@ -13,7 +13,6 @@ import {
   OP_WRITE,
   OP_WRITE_ZEROES,
 } from "../../../src/target/target.ts";
-import { memoryFolder } from "./folder.ts";
 import {
   chooseRange,
   chooseShape,
@@ -28,11 +27,12 @@ import { checkImage } from "../../../targets/qcow2/check.ts";
 import type { Findings } from "../../../targets/qcow2/findings.ts";
 import { BytesFile, headerOf } from "./reference.ts";
 import { type Request, Rig } from "./rig.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 16;
 const REQUEST_MAX = 1 << 20;
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 
 const all = seedsToTell(SMOKE);
 const testQemu = test.skipIf(!hasQemu);

@@ -24,11 +24,11 @@ import {
 import { openChain } from "../../../targets/qcow2/chain.ts";
 import { checkImage } from "../../../targets/qcow2/check.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
-import { memoryFolder } from "./folder.ts";
 import { createImage, qemuFill, SECTOR, type Shape } from "./images.ts";
 import { PlatterFile } from "./platter_file.ts";
 import { check, hasQemu, must } from "./qemu.ts";
 import { BytesFile, headerOf, readAll } from "./reference.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 8;
@@ -36,7 +36,7 @@ const ASK_QEMU = 4;
 const ROOM = 8 << 20;
 const REQUESTS = 150;
 const KILL_CHANCE = 0.1;
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const count = { stories: 0, failed: 0, fenced: 0, askedQemu: 0 };
 
 /** One change of a sector, which is filled with one byte. */

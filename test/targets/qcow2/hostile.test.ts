@@ -16,18 +16,18 @@ import {
   OP_WRITE_ZEROES,
 } from "../../../src/target/target.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
-import { memoryFolder } from "./folder.ts";
 import { chooseRange, chooseShape, createImage, qemuFill, type Shape } from "./images.ts";
 import { hasQemu, must, run } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
 import { type Request, Rig } from "./rig.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 3;
 const LIES_PER_IMAGE = 25;
 const MEMORY_MAX = 256 << 20;
 const SECONDS_MAX = 20;
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const seeds = seedsToTell(SMOKE);
 const count = { refused: 0, served: 0, failedRequests: 0, requests: 0, fenced: 0 };
 

@@ -18,15 +18,14 @@ import {
 } from "../../../src/target/target.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import target from "../../../targets/qcow2/target.ts";
-import { memoryFolder } from "./folder.ts";
 import { chooseRange } from "./images.ts";
 import { hasQemu, must } from "./qemu.ts";
 import { type Request, Rig } from "./rig.ts";
-import { thrown } from "../../temp.ts";
+import { MEMORY, tempFolder, thrown } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const long = process.env["UBLK_SEEDS"];
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const PASSPHRASE = "correct horse";
 const SECRET = ["--object", `secret,id=s,data=${PASSPHRASE}`];
 const SIZE = 2 << 20;

@@ -8,12 +8,12 @@ import { type Asked, KiB, POISON, SECTOR, World } from "../../sim/world.ts";
 import { OP_DISCARD, OP_WRITE, OP_WRITE_ZEROES } from "../../../src/target/target.ts";
 import { openChain } from "../../../targets/qcow2/chain.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
-import { memoryFolder } from "./folder.ts";
 import { PlatterFile } from "./platter_file.ts";
 import { hasQemu, must } from "./qemu.ts";
 import { headerOf, readAll } from "./reference.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const CLUSTER = 64 * KiB;
 const SIZE = 16 * CLUSTER;
 const OFFSET_MASK = 0x00ff_ffff_ffff_fe00n;

@@ -23,11 +23,11 @@ import { openChain } from "../../../targets/qcow2/chain.ts";
 import { checkImage } from "../../../targets/qcow2/check.ts";
 import { Engine } from "../../../targets/qcow2/engine.ts";
 import { readSnapshots } from "../../../targets/qcow2/snapshots.ts";
-import { memoryFolder } from "./folder.ts";
 import { PlatterFile } from "./platter_file.ts";
 import { chooseRange, createImage, qemuFill, SECTOR, type Shape } from "./images.ts";
 import { check, hasQemu, must } from "./qemu.ts";
 import { BytesFile, headerOf, readAll } from "./reference.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 const PATH = import.meta.path;
 const SMOKE = 6;
@@ -35,7 +35,7 @@ const SMOKE = 6;
 const ASK_QEMU = 20;
 /** For what is counted ahead. */
 const ROOM = 8 << 20;
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const seeds = seedsToTell(SMOKE);
 const count = { states: 0, resizes: 0, askedQemu: 0, leaky: 0, torn: 0 };
 

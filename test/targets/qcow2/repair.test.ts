@@ -4,13 +4,13 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import type { Repair } from "../../../targets/qcow2/repair.ts";
-import { memoryFolder } from "./folder.ts";
 import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 // Other programs run, on a machine that may be busy.
 setDefaultTimeout(60_000);
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const testQemu = test.skipIf(!hasQemu);
 const KIND = { repair: undefined };
 const OFFSET = 0x00ff_ffff_ffff_fe00n;

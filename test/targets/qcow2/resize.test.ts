@@ -7,15 +7,14 @@ import { OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
-import { thrown } from "../../temp.ts";
-import { memoryFolder } from "./folder.ts";
+import { MEMORY, tempFolder, thrown } from "../../temp.ts";
 import { chooseRange, chooseShape, createImage, qemuFill, type Shape } from "./images.ts";
 import { check, contents, hasQemu, must } from "./qemu.ts";
 import { type Request, Rig } from "./rig.ts";
 
 setDefaultTimeout(120_000);
 const testQemu = test.skipIf(!hasQemu);
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const SECTOR = 512;
 const KiB = 1024;
 const MiB = KiB * KiB;

@@ -16,16 +16,15 @@ import { join } from "node:path";
 import { SysError } from "../../../src/target/file_io.ts";
 import { OP_DISCARD, OP_FLUSH, OP_READ, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
-import { memoryFolder } from "./folder.ts";
 import { EXTENSION_BITMAPS } from "../../../targets/qcow2/format.ts";
 import { contents, hasQemu, must, qemuIo, run } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
 import { Rig } from "./rig.ts";
-import { thrown } from "../../temp.ts";
+import { MEMORY, tempFolder, thrown } from "../../temp.ts";
 
 // Other programs run, on a machine that may be busy.
 setDefaultTimeout(60_000);
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const testQemu = test.skipIf(!hasQemu);
 let made = 0;
 

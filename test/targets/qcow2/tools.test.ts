@@ -7,15 +7,15 @@ import { openImageFile } from "../../../src/target/backing_file.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
-import { memoryFolder } from "./folder.ts";
 import { chooseShape, createImage, qemuFill } from "./images.ts";
 import { hasQemu, must } from "./qemu.ts";
+import { MEMORY, tempFolder } from "../../temp.ts";
 
 setDefaultTimeout(60_000);
 const PATH = import.meta.path;
 const MAIN = join(import.meta.dir, "../../../src/main.ts");
 const SMOKE = 10;
-const folder = memoryFolder();
+const folder = tempFolder(MEMORY);
 const seeds = seedsToTell(SMOKE);
 
 type Facts = Record<string, unknown>;
