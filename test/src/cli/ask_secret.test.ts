@@ -7,6 +7,7 @@ import { readLine } from "../../../src/cli/ask_secret.ts";
 import * as q from "../../../targets/qcow2/format.ts";
 import { DiskCipher } from "../../../targets/qcow2/xts.ts";
 import { tempFolder } from "../../temp.ts";
+import { atTerminal } from "../../terminal.ts";
 
 setDefaultTimeout(60_000);
 const folder = tempFolder();
@@ -38,12 +39,12 @@ test("Ctrl-U takes back all of it, Ctrl-C the command", () => {
 test("a passphrase is asked for, not shown, and tried", async () => {
   const image = folder("luks.qcow2");
   await Bun.write(image, corruptLuksImage("geheim"));
-  const wrong = await atTerminal(image, "fa1sch\r");
+  const wrong = await asked(image, "fa1sch\r");
   expect(wrong).toContain(`passphrase of ${image} (not kept: recovery needs --key-file): `);
   expect(wrong).not.toContain("fa1sch");
   expect(wrong).toContain("the passphrase opens none of its key slots");
   for (const where of [[], ["--foreground"]]) {
-    const right = await atTerminal(image, "geheim\r", where);
+    const right = await asked(image, "geheim\r", where);
     expect(right).not.toContain("geheim");
     expect(right).toContain("is marked as corrupt");
   }
@@ -56,18 +57,13 @@ test("a passphrase is asked for, not shown, and tried", async () => {
 });
 
 /** What a terminal shows of `ublk add` while somebody types. */
-async function atTerminal(image: string, keys: string, more: string[] = []): Promise<string> {
-  let shown = "";
-  const words = [process.execPath, MAIN, "add", "-t", "qcow2", "-f", image, ...more];
-  const child = Bun.spawn(words, {
-    terminal: {
-      data(terminal, bytes) {
-        shown += Buffer.from(bytes).toString();
-        if (shown.endsWith("--key-file): ")) terminal.write(keys);
-      },
-    },
+async function asked(image: string, keys: string, more: string[] = []): Promise<string> {
+  const words = ["add", "-t", "qcow2", "-f", image, ...more];
+  const { shown } = await atTerminal(words, async (terminal, child, soFar) => {
+    const isAsked = (): boolean => soFar().endsWith("--key-file): ");
+    while (!isAsked() && child.exitCode === null) await Bun.sleep(10);
+    if (isAsked()) terminal.write(keys);
   });
-  await child.exited;
   return shown;
 }
 
