@@ -25,7 +25,10 @@ export class ResizeServer {
   readonly #id: number;
   readonly #resizer: Resizer | undefined;
   readonly #threads: readonly Pick<Thread, "resize">[];
-  /** One at a time, from its first question until it has gone. */
+  /**
+   * One at a time, from its first question until it has gone and its last one is answered: the
+   * threads go on with that, whether or not somebody waits for it.
+   */
   #current: Listener | undefined;
 
   constructor(id: number, open: OpenDisk, threads: readonly Pick<Thread, "resize">[]) {
@@ -35,10 +38,22 @@ export class ResizeServer {
   }
 
   welcome(): Listener {
+    let isAsking = false;
+    let hasGone = false;
+    const leave = (): void => {
+      if (hasGone && !isAsking && this.#current === listener) this.#current = undefined;
+    };
     const listener: Listener = {
-      answer: async (question) => await this.#answer(listener, question as ResizeQuestion),
+      answer: async (question) => {
+        isAsking = true;
+        return await this.#answer(listener, question as ResizeQuestion).finally(() => {
+          isAsking = false;
+          leave();
+        });
+      },
       gone: () => {
-        if (this.#current === listener) this.#current = undefined;
+        hasGone = true;
+        leave();
       },
     };
     return listener;

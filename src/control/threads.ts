@@ -1,6 +1,6 @@
 /** The Workers that serve the queues: what they are told, and what they say. */
 
-import { EIO, type ErrorFacts, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EIO, type ErrorFacts, SysError } from "../../ffi/errno.ts";
 import type { Disk } from "../target/target.ts";
 import type { QueueShare, ThreadShape } from "../target/thread_shape.ts";
 import type { LogLevel, WriteLine } from "./log.ts";
@@ -64,7 +64,10 @@ export interface Thread {
   ready: Promise<number>;
   /** Resolves when the thread is gone, ring and all; rejects when it did not end well. */
   ended: Promise<void>;
-  /** The disk gets `size` bytes. Answers 0 or -errno; rejects when the thread ends instead. */
+  /**
+   * The disk gets `size` bytes. Answers 0 or -errno; rejects when the thread ends instead. The loop
+   * has one place for it and cannot tell who asked, so a second one is refused here.
+   */
   resize(size: number): Promise<number>;
 }
 
@@ -78,14 +81,16 @@ export function startThread(url: string, plan: ThreadPlan, log: WriteLine, tell:
   const ended = Promise.withResolvers<void>();
   let failure: SysError | undefined;
   let ringFd = -1;
-  const resizes: PromiseWithResolvers<number>[] = [];
+  let resizing: PromiseWithResolvers<number> | undefined;
   worker.addEventListener("message", (event: MessageEvent<ThreadMessage>) => {
     const message = event.data;
     if (message.kind === "ready") {
       ringFd = message.ringFd;
       ready.resolve(message.tid);
-    } else if (message.kind === "resized") resizes.shift()?.resolve(message.failure);
-    else if (message.kind === "log") log(message.level, message.line);
+    } else if (message.kind === "resized") {
+      resizing?.resolve(message.failure);
+      resizing = undefined;
+    } else if (message.kind === "log") log(message.level, message.line);
     else failure = new SysError(message.facts);
   });
   worker.addEventListener("error", (event) => {
@@ -100,7 +105,7 @@ export function startThread(url: string, plan: ThreadPlan, log: WriteLine, tell:
     ready.reject(
       failure ?? new SysError({ op: "queue thread", errno: EIO, reason: "ended early" }),
     );
-    for (const resize of resizes) resize.reject(GONE);
+    resizing?.reject(GONE);
     ringFd = -1;
     if (failure === undefined) ended.resolve();
     else ended.reject(failure);
@@ -110,10 +115,10 @@ export function startThread(url: string, plan: ThreadPlan, log: WriteLine, tell:
   ended.promise.catch(() => {});
   const resize = async (size: number): Promise<number> => {
     if (ringFd < 0) throw GONE;
-    const answer = Promise.withResolvers<number>();
+    if (resizing !== undefined) return -EBUSY;
     tell(ringFd, size);
-    resizes.push(answer);
-    return await answer.promise;
+    resizing = Promise.withResolvers<number>();
+    return await resizing.promise;
   };
   return { ready: ready.promise, ended: ended.promise, resize };
 }

@@ -156,7 +156,10 @@ export class Loop {
     this.#handle(io);
   }
 
-  /** Beside the requests, as one of them: the thread does not end before it has ended. */
+  /**
+   * Beside the requests, as one of them: the thread does not end before it has ended. One at a
+   * time, to which `Thread.resize` sees.
+   */
   #resize(size: number): void {
     const io = this.#spare!.io;
     io.begin(OP_RESIZE, 0, 0, 0);

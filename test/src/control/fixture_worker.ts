@@ -17,6 +17,11 @@ self.addEventListener("message", (event: MessageEvent<ThreadPlan>) => {
   if (config === "leave before ready") process.exit(0);
   say({ kind: "ready", tid: 4711, ringFd: 7 });
   say({ kind: "log", level: "info", line: "served" });
+  if (config === "resize") {
+    setTimeout(() => say({ kind: "resized", failure: 0 }), 50);
+    setTimeout(() => process.exit(0), 200);
+    return;
+  }
   if (config === "die") process.exit(3);
   if (config === "fail") say({ kind: "failed", facts: { op: "queue", errno: EIO } });
   process.exit(0);

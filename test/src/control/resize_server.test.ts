@@ -8,7 +8,9 @@ import { diskOf } from "../../disks.ts";
 
 const NOBODY = 999_999;
 
-function serverOf(facts: { found?: number; failure?: number; keeps?: boolean } = {}) {
+function serverOf(
+  facts: { found?: number; failure?: number; keeps?: boolean; work?: Promise<number> } = {},
+) {
   const steps: string[] = [];
   const resizer: Resizer = {
     found: () => facts.found,
@@ -17,7 +19,10 @@ function serverOf(facts: { found?: number; failure?: number; keeps?: boolean } =
     config: () => ({}),
   };
   const thread = {
-    resize: async (size: number) => (steps.push(`thread ${size}`), facts.failure ?? 0),
+    resize: (size: number) => {
+      steps.push(`thread ${size}`);
+      return facts.work ?? Promise.resolve(facts.failure ?? 0);
+    },
   };
   const open = { disk: diskOf(), close: () => {}, ...(facts.keeps ? {} : { resizer }) };
   return { server: new ResizeServer(NOBODY, open, [thread, thread]), steps };
@@ -81,6 +86,20 @@ test("there is one resize at a time, and the next one when its command has gone"
   expect(await refusal(server.welcome().answer(ask))).toContain("is being resized already");
   first.gone();
   expect(await server.welcome().answer(ask)).toEqual({ to: 4096 });
+});
+
+test("whoever comes after a command that has gone waits until the threads have answered it", async () => {
+  const work = Promise.withResolvers<number>();
+  const { server, steps } = serverOf({ work: work.promise });
+  const ask = { ask: "resize", from: 1024, to: 4096, shrink: false };
+  const first = server.welcome();
+  const answered = first.answer(ask);
+  first.gone();
+  expect(await refusal(server.welcome().answer(ask))).toContain("is being resized already");
+  expect(steps.filter((step) => step.startsWith("thread"))).toHaveLength(2);
+  work.resolve(-ENOSPC);
+  expect(await refusal(answered)).toContain("ENOSPC");
+  expect(await refusal(server.welcome().answer(ask))).toContain("ENOSPC");
 });
 
 test("what it does not know, and a disk that keeps its size, are refused", async () => {

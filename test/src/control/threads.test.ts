@@ -1,11 +1,12 @@
 /** src/control/threads.ts: how queues are dealt, and what becomes of a Worker. */
 
 import { describe, expect, test } from "bun:test";
-import { SysError } from "../../../ffi/errno.ts";
+import { EBUSY, SysError } from "../../../ffi/errno.ts";
 import {
   dealQueues,
   type MappedQueue,
   startThread,
+  type TellSize,
   type ThreadPlan,
 } from "../../../src/control/threads.ts";
 import { diskOf } from "../../disks.ts";
@@ -75,10 +76,10 @@ const PLAN: ThreadPlan = {
 };
 
 describe("a Worker", () => {
-  const start = (config: string) => {
+  const start = (config: string, tell: TellSize = () => {}) => {
     const lines: string[] = [];
     const log = (level: string, line: string) => void lines.push(`${level}: ${line}`);
-    return { lines, ...startThread(WORKER, { ...PLAN, config }, log, () => {}) };
+    return { lines, ...startThread(WORKER, { ...PLAN, config }, log, tell) };
   };
   const failure = async (promise: Promise<unknown>): Promise<SysError> => {
     const error: unknown = await promise.catch((e: unknown) => e);
@@ -115,6 +116,18 @@ describe("a Worker", () => {
     const { ready, ended } = start("die");
     expect(await ready).toBe(4711);
     expect((await failure(ended)).message).toContain("died with 3");
+  });
+
+  test("is told one size at a time, and whoever comes in between is refused", async () => {
+    const told: number[] = [];
+    const { ready, resize } = start("resize", (_, size) => void told.push(size));
+    await ready;
+    const first = resize(4096);
+    expect(await resize(8192)).toBe(-EBUSY);
+    expect(await first).toBe(0);
+    expect((await failure(resize(16384))).message).toContain("has ended");
+    expect(told[0]).toBe(4096);
+    expect(told).not.toContain(8192);
   });
 
   test("that fails later has not ended well", async () => {
