@@ -9,7 +9,7 @@
 import { SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
-import { KernelChannel, withChannel } from "./command.ts";
+import { type Channel, withChannel } from "./command.ts";
 import { getDevInfo, stateName, stopDevice } from "./device.ts";
 import type { Log } from "./log.ts";
 import { Identity } from "./nodes.ts";
@@ -64,7 +64,7 @@ export async function supervise(id: number, recover: Recover, log: Log): Promise
     }
     reason ||= `server ${info.ublksrv_pid} died`;
     const pause = deaths.note(performance.now());
-    if (pause === undefined) return giveUp(id, reason, log);
+    if (pause === undefined) return withChannel((channel) => giveUp(channel, id, reason, log));
     log.say("error", `${reason}: ${pause === 0 ? "another takes over" : `again in ${pause} ms`}`);
     await Bun.sleep(pause);
     reason = await attempt(() => recover(program), log);
@@ -105,16 +105,24 @@ async function look(id: number): Promise<DevInfo | undefined> {
   }
 }
 
-async function giveUp(id: number, reason: string, log: Log): Promise<void> {
+/** Stops the device, whatever else fails: who waits for its IO would wait for ever. */
+export async function giveUp(
+  channel: Channel,
+  id: number,
+  reason: string,
+  log: Log,
+  dir?: string,
+): Promise<void> {
   const why = `${DEATHS_MAX} deaths in ${WINDOW_MS / 1000} s; the last: ${reason}`;
   log.say("error", `given up and stopped after ${why}`);
-  const state = readState(id);
-  if (state !== undefined) writeState({ ...state, report: { ...state.report, given_up: why } });
-  const channel = new KernelChannel();
+  log.bestEffort("`ublk list` does not say why", () => {
+    const state = readState(id, dir);
+    if (state === undefined) return;
+    writeState({ ...state, report: { ...state.report, given_up: why } }, dir);
+  });
   await stopDevice(channel, id).catch((error: unknown) => {
     if (!isGone(error)) log.say("error", `cannot be stopped: ${String(error)}`);
   });
-  channel.close();
 }
 
 const FOR_EVER = -1;
