@@ -2,7 +2,7 @@
 
 import { ptr } from "bun:ffi";
 import { c, check } from "./c_library.ts";
-import { EAGAIN, SysError } from "./errno.ts";
+import { EAGAIN, EINTR, SysError } from "./errno.ts";
 import { machine } from "./machine.ts";
 
 export const O_RDONLY = 0o0;
@@ -214,18 +214,27 @@ export function statx(fd: number, mask: number): DataView {
 }
 
 const POLLIN = 1;
+/** For `pollIn`. */
+export const FOR_EVER = -1;
 
 /** A descriptor that stays with this very process, even if its number is used again. */
 export function pidfdOpen(pid: number): number {
   return check(c.syscall(machine.SYS_pidfd_open, pid, 0, 0, 0, 0), "pidfd_open", String(pid));
 }
 
-/** Waits until `fd` is readable; false when `timeoutMs` passed. */
+/** Waits until `fd` is readable; false when `timeoutMs` passed. A signal is no end of it. */
 export function pollIn(fd: number, timeoutMs: number): boolean {
   const entry = Buffer.alloc(8);
   entry.writeInt32LE(fd, 0);
   entry.writeInt16LE(POLLIN, 4);
-  return check(c.poll(ptr(entry), 1, timeoutMs), "poll") > 0;
+  const end = performance.now() + timeoutMs;
+  for (let left = timeoutMs; ; left = Math.max(Math.ceil(end - performance.now()), 0)) {
+    try {
+      return check(c.poll(ptr(entry), 1, timeoutMs < 0 ? FOR_EVER : left), "poll") > 0;
+    } catch (error) {
+      if (!(error instanceof SysError) || error.errno !== EINTR) throw error;
+    }
+  }
 }
 
 const SOL_SOCKET = 1;

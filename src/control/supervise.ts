@@ -125,16 +125,12 @@ export async function giveUp(
   });
 }
 
-const FOR_EVER = -1;
-
 function restUntilEnd(pid: number): void {
   const fd = openProcess(pid);
   if (fd < 0) return;
   giveBackProgram();
   try {
-    libc.pollIn(fd, FOR_EVER);
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error; // EINTR: it is looked at again
+    libc.pollIn(fd, libc.FOR_EVER);
   } finally {
     libc.close(fd);
   }

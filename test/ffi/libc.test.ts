@@ -102,6 +102,23 @@ test("pollIn tells a counter that is up from one that is not", () => {
   libc.close(down);
 });
 
+test("pollIn waits for all of its time, whatever signals come", async () => {
+  let signals = 0;
+  const count = (): void => void signals++;
+  process.on("SIGUSR2", count);
+  const script = `for i in 1 2 3; do sleep 0.05; kill -USR2 ${process.pid}; done`;
+  const child = Bun.spawn(["sh", "-c", script]);
+  const fd = libc.eventfd(0);
+  const begun = performance.now();
+  expect(libc.pollIn(fd, 400)).toBe(false);
+  expect(performance.now() - begun).toBeGreaterThanOrEqual(399);
+  await child.exited;
+  await Bun.sleep(0);
+  process.off("SIGUSR2", count);
+  expect(signals).toBeGreaterThan(0);
+  libc.close(fd);
+});
+
 test("a process is waited for by a descriptor of its own", () => {
   const child = Bun.spawn(["cat"], { stdin: "pipe" });
   const fd = libc.pidfdOpen(child.pid);
