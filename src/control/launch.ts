@@ -68,6 +68,19 @@ export async function launch(plan: DaemonPlan, options: LaunchOptions = {}): Pro
   if (secretFd !== undefined) libc.close(secretFd);
   const fd = child.stdio[ANSWER_FD];
   if (typeof fd !== "number") throw new Error("the daemon's answer has no descriptor");
+  try {
+    return await liveDevice(child, fd, waiting);
+  } finally {
+    closeSync(fd); // the runtime leaves it to us
+  }
+}
+
+/** What the daemon says on `fd`, to the end: the device's id, or why there is none. */
+async function liveDevice(
+  child: Child,
+  fd: number,
+  waiting: LaunchOptions["waiting"],
+): Promise<number> {
   for await (const answer of answers(fd)) {
     if ("waiting" in answer) {
       waiting?.(answer.waiting);

@@ -32,3 +32,29 @@ test("that nobody hears what it waits for, or why it failed, is no failure of it
   expect(await daemon('answerWaiting("for the driver")', false)).toBe("undefined");
   expect(await daemon('answerFailed(new Error("no"))', false)).toBe("undefined");
 });
+
+test("of a start nothing stays open, as whoever supervises starts many servers", async () => {
+  const source = `
+    import { openSync, readdirSync, readlinkSync } from "node:fs";
+    const { launch } = await import(${JSON.stringify(LAUNCH)});
+    const program = openSync("/bin/true", "r");
+    const dir = "/proc/self/fd/";
+    const links = () => readdirSync(dir).flatMap((fd) => {
+      try { return [readlinkSync(dir + fd)]; } catch { return []; }
+    });
+    const left = [];
+    for (let round = 0; round < 6; round++) {
+      await launch({ target: "null" }, { program }).catch((error) => left.push(error.message));
+      Bun.gc(true);
+      await Bun.sleep(10);
+      left.push(links().filter((link) => link.startsWith("socket:")).length);
+    }
+    console.log(JSON.stringify(left));
+  `;
+  const child = Bun.spawn([process.execPath, "-e", source], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const left = JSON.parse(await child.stdout.text()) as (string | number)[];
+  expect(left[0]).toContain("ended with exit code 0 before it was ready");
+  expect(left.at(-1)).toBeLessThanOrEqual(left[1] as number);
+});
