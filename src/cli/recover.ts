@@ -7,8 +7,8 @@ import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
 import { recoveryOf } from "../control/features.ts";
 import { voice } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
-import { isServing } from "../control/process.ts";
 import { planRecovery, type RecoverPlan } from "../control/recover.ts";
+import { isServed } from "../control/served.ts";
 import { absolutePath, UsageError } from "../target/parse.ts";
 import type { OptionValues, TargetRegistry } from "../target/target.ts";
 import { announce } from "./add.ts";
@@ -125,7 +125,7 @@ const candidates = (how: How): Promise<number[]> =>
     for (const id of deviceIds()) {
       const info = await getDevInfo(channel, id).catch(() => undefined); // deleted while we looked
       if (info === undefined || recoveryOf(info.flags) === "none") continue;
-      const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
+      const live = isServed(info);
       const lost = stateName(info) !== "DEAD" && !live;
       if (how === "recover" ? lost : live) found.push(id);
     }

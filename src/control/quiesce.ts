@@ -3,9 +3,10 @@
 import { EBUSY, EINTR, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
-import { getDevInfo, quiesceDevice, stateName } from "./device.ts";
+import { getDevInfo, quiesceDevice } from "./device.ts";
 import { has, recoveryOf } from "./features.ts";
-import { endsWithin, isServing } from "./process.ts";
+import { endsWithin } from "./process.ts";
+import { isServed } from "./served.ts";
 
 type Way = "quiesce" | "kill";
 
@@ -55,8 +56,8 @@ export async function sendHome(
   patience?: number,
 ): Promise<void> {
   const info = await getDevInfo(channel, id);
+  if (!isServed(info)) return;
   const pid = info.ublksrv_pid;
-  if (stateName(info) !== "LIVE" || !isServing(pid)) return;
   refuseUpgrade(info);
   const usual = recoveryOf(info.flags) === "reissue" ? PATIENCE_MS : PATIENCE_FAILING_MS;
   if (wayOf(info) === "quiesce" && (await quiesce(channel, id, pid, patience ?? usual))) return;

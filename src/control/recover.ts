@@ -16,12 +16,12 @@ import { recoveryOf } from "./features.ts";
 import { withLimits } from "./limits.ts";
 import { Identity } from "./nodes.ts";
 import { isTaken, openDisk } from "./open_disk.ts";
-import { isServing } from "./process.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
 import type { Host, Service } from "./server.ts";
 import { endDevice, isGone } from "./remove.ts";
 import { whoHasOpen } from "./safe_stop.ts";
 import { refuseOtherFiles } from "./same_files.ts";
+import { isServed } from "./served.ts";
 import { loadState } from "./state.ts";
 import { beginTakeover, endTakeover } from "./takeover.ts";
 
@@ -129,9 +129,6 @@ function refuseHopeless(info: DevInfo, how: string): void {
     throw refused(info, how, "is DEAD: it was stopped, or has never been live", del);
   }
 }
-
-const isServed = (info: DevInfo): boolean =>
-  device.stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
 
 function refuseServed(info: DevInfo, how: string): void {
   if (!isServed(info)) return;

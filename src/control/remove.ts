@@ -8,8 +8,9 @@ import { deleteDevice, deleteDeviceAsync, getDevInfo, stateName, stopDevice } fr
 import { has } from "./features.ts";
 import { inTurn } from "./in_turn.ts";
 import { Identity } from "./nodes.ts";
-import { hasThread, isServing, openProcess } from "./process.ts";
+import { hasThread, openProcess } from "./process.ts";
 import { safeStop } from "./safe_stop.ts";
+import { isServed } from "./served.ts";
 import { readState, removeState } from "./state.ts";
 import { takeoverBy } from "./takeover.ts";
 import { within } from "./within.ts";
@@ -60,8 +61,7 @@ export async function stopForGood(channel: Channel, id: number, how: HowToEnd = 
 }
 
 function refuseServed(info: DevInfo, taker: number | undefined): void {
-  const live = stateName(info) === "LIVE" && isServing(info.ublksrv_pid);
-  const server = live ? info.ublksrv_pid : taker;
+  const server = isServed(info) ? info.ublksrv_pid : taker;
   if (server === undefined) return;
   const subject = `device ${info.dev_id}`;
   const reason = `has a server, process ${server}`;
