@@ -22,6 +22,7 @@ export const {
   ETIMEDOUT,
   ETIME,
   EOPNOTSUPP,
+  ESRCH,
 } = constants.errno;
 
 /** Numbers that the kernel answers and that no libc names (include/linux/errno.h). */

@@ -1,6 +1,7 @@
 /** The C library's system calls; each throws SysError. */
 
 import { ptr } from "bun:ffi";
+import { constants } from "node:os";
 import { c, check } from "./c_library.ts";
 import { EAGAIN, EINTR, SysError } from "./errno.ts";
 import { machine } from "./machine.ts";
@@ -211,6 +212,12 @@ export function statx(fd: number, mask: number): DataView {
   const path = ptr(EMPTY_STRING);
   check(c.syscall(machine.SYS_statx, fd, path, AT_EMPTY_PATH, mask, ptr(buffer)), "statx");
   return new DataView(buffer.buffer);
+}
+
+/** SIGKILL for the process of a `pidfdOpen`; throws ESRCH when it has ended. */
+export function pidfdKill(fd: number): void {
+  const { SIGKILL } = constants.signals;
+  check(c.syscall(machine.SYS_pidfd_send_signal, fd, SIGKILL, 0, 0, 0), "pidfd_send_signal");
 }
 
 const POLLIN = 1;

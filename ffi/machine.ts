@@ -11,6 +11,7 @@ export const MACHINES = {
     SYS_sched_setscheduler: 144,
     SYS_memfd_create: 319,
     SYS_statx: 332,
+    SYS_pidfd_send_signal: 424,
     SYS_pidfd_open: 434,
   },
   arm64: {
@@ -20,6 +21,7 @@ export const MACHINES = {
     SYS_sched_setscheduler: 119,
     SYS_memfd_create: 279,
     SYS_statx: 291,
+    SYS_pidfd_send_signal: 424,
     SYS_pidfd_open: 434,
   },
 };

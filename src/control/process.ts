@@ -13,17 +13,6 @@ export function openProcess(pid: number): number {
   }
 }
 
-/** Waits for the end of a process, also of one that is not a child. */
-export function endsWithin(pid: number, ms: number): boolean {
-  const fd = openProcess(pid);
-  if (fd < 0) return true;
-  try {
-    return libc.pollIn(fd, ms);
-  } finally {
-    libc.close(fd);
-  }
-}
-
 /** A process number comes again; the same thread in the same process is not to be feared. */
 export function hasThread(pid: number, tid: number): boolean {
   return existsSync(`/proc/${pid}/task/${tid}`);
@@ -32,16 +21,31 @@ export function hasThread(pid: number, tid: number): boolean {
 /** PF_EXITING of include/linux/sched.h */
 const PF_EXITING = 4;
 const SIGKILL_BIT = 1n << 8n;
-/** Behind the name, which stands in brackets and may hold anything, come the state and 6 others. */
+/** Of the fields of /proc/PID/stat, which proc(5) counts from 1, those from the third on. */
 const STAT_STATE = 0;
 const STAT_FLAGS = 6;
+const STAT_STARTTIME = 19;
+
+/** Before them stands the name, in brackets, which may hold anything. Throws where nobody is. */
+function statOf(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** Its number and when it started, which together no other process has; undefined: it is gone. */
+export function processIdentity(pid: number): string | undefined {
+  try {
+    return `${pid} ${statOf(pid)[STAT_STARTTIME]}`;
+  } catch {
+    return undefined;
+  }
+}
 
 /** Whether it will go on serving: it is there, and neither dead nor killed. */
 export function isServing(pid: number): boolean {
   if (pid <= 0) return false;
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const fields = statOf(pid);
     const state = fields[STAT_STATE] ?? "X";
     if ("ZXx".includes(state) || (Number(fields[STAT_FLAGS]) & PF_EXITING) !== 0) return false;
     const status = readFileSync(`/proc/${pid}/status`, "utf8");

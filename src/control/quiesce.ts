@@ -1,12 +1,12 @@
 /** Ends the server of a device without ending the device, so that another can take over. */
 
-import { EBUSY, EINTR, EOPNOTSUPP, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EINTR, EOPNOTSUPP, ESRCH, SysError } from "../../ffi/errno.ts";
+import * as libc from "../../ffi/libc.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
 import type { Channel } from "./command.ts";
 import { getDevInfo, quiesceDevice } from "./device.ts";
 import { has, recoveryOf } from "./features.ts";
-import { endsWithin } from "./process.ts";
-import { isServed } from "./served.ts";
+import { openServer } from "./served.ts";
 
 type Way = "quiesce" | "kill";
 
@@ -56,23 +56,33 @@ export async function sendHome(
   patience?: number,
 ): Promise<void> {
   const info = await getDevInfo(channel, id);
-  if (!isServed(info)) return;
-  const pid = info.ublksrv_pid;
-  refuseUpgrade(info);
-  const usual = recoveryOf(info.flags) === "reissue" ? PATIENCE_MS : PATIENCE_FAILING_MS;
-  if (wayOf(info) === "quiesce" && (await quiesce(channel, id, pid, patience ?? usual))) return;
-  if (wayOf(info) === "quiesce") say(`process ${pid} does not leave: it is killed`);
+  const server = openServer(info);
+  if (server < 0) return;
   try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // it has just ended
+    refuseUpgrade(info);
+    const usual = recoveryOf(info.flags) === "reissue" ? PATIENCE_MS : PATIENCE_FAILING_MS;
+    if (wayOf(info) === "quiesce") {
+      if (await quiesce(channel, id, server, patience ?? usual)) return;
+      say(`process ${info.ublksrv_pid} does not leave: it is killed`);
+    }
+    kill(server);
+  } finally {
+    libc.close(server);
+  }
+}
+
+function kill(server: number): void {
+  try {
+    libc.pidfdKill(server);
+  } catch (error) {
+    if (!(error instanceof SysError) || error.errno !== ESRCH) throw error;
   }
 }
 
 async function quiesce(
   channel: Channel,
   id: number,
-  pid: number,
+  server: number,
   patience: number,
 ): Promise<boolean> {
   const deadline = performance.now() + patience;
@@ -83,7 +93,7 @@ async function quiesce(
       const again = error instanceof SysError && [EBUSY, EINTR].includes(error.errno);
       if (!again) throw error;
     }
-    if (endsWithin(pid, HEAR_MS)) return true;
+    if (libc.pollIn(server, HEAR_MS)) return true;
   }
   return false;
 }

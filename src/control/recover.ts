@@ -145,11 +145,16 @@ export async function prepareRecovery(
   const say = (line: string): void => listener.waiting(line);
   return withChannel(async (channel) => {
     beginTakeover(plan.id);
-    if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
-    await waitForDriver(channel, plan, say);
-    const open = await waitForImage(channel, plan, host, say);
-    const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
-    return { open: { ...open, disk }, ...takeOver(plan) };
+    try {
+      if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
+      await waitForDriver(channel, plan, say);
+      const open = await waitForImage(channel, plan, host, say);
+      const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
+      return { open: { ...open, disk }, ...takeOver(plan) };
+    } catch (error) {
+      endTakeover(plan.id);
+      throw error;
+    }
   });
 }
 
@@ -168,7 +173,10 @@ function takeOver({ id, how }: RecoverPlan): Omit<Beginning, "open"> {
       endTakeover(id);
     },
     // Our exit makes the device what it was before: one that waits for a server.
-    giveUp: async (server) => server.abandon(),
+    giveUp: async (server) => {
+      await server.abandon();
+      endTakeover(id);
+    },
     forget: async () => {},
   };
 }

@@ -13,8 +13,9 @@ import { type Channel, withChannel } from "./command.ts";
 import { getDevInfo, stateName, stopDevice } from "./device.ts";
 import type { Log } from "./log.ts";
 import { Identity } from "./nodes.ts";
-import { giveBackProgram, isServing, openProcess } from "./process.ts";
+import { giveBackProgram } from "./process.ts";
 import { isGone } from "./remove.ts";
+import { isServed, openServer } from "./served.ts";
 import { readState, writeState } from "./state.ts";
 import { takeoverBy } from "./takeover.ts";
 
@@ -52,10 +53,8 @@ export async function supervise(id: number, recover: Recover, log: Log): Promise
     const taker = takeoverBy(id);
     const info = await look(id);
     if (info === undefined || stateName(info) === "DEAD" || watched.isGone) return;
-    if (isServing(info.ublksrv_pid)) {
-      program = programOf(info.ublksrv_pid, program);
-      restUntilEnd(info.ublksrv_pid);
-      await Bun.sleep(0); // a child of ours is reaped
+    if (isServed(info)) {
+      program = await restUntilEnd(info, program);
       continue;
     }
     if (taker !== undefined) {
@@ -83,16 +82,19 @@ async function attempt(recover: () => Promise<void>, log: Log): Promise<string> 
   }
 }
 
-/** After an upgrade it is not the one that we are. Closes `last`. */
-function programOf(pid: number, last: number): number {
+/** After an upgrade it is not the one that we are. Answers `last`, or closes it. */
+function programOf(pid: number, server: number, last: number): number {
+  let program: number;
   try {
-    const program = libc.open(`/proc/${pid}/exe`, libc.O_RDONLY);
-    libc.close(last);
-    return program;
+    program = libc.open(`/proc/${pid}/exe`, libc.O_RDONLY);
   } catch (error) {
     if (error instanceof SysError) return last; // it has just died
     throw error;
   }
+  // It is started as root one day: never what has got the number of a server that died meanwhile.
+  const isDead = libc.pollIn(server, 0);
+  libc.close(isDead ? program : last);
+  return isDead ? last : program;
 }
 
 /** Undefined when there is no such device any more. */
@@ -125,13 +127,20 @@ export async function giveUp(
   });
 }
 
-function restUntilEnd(pid: number): void {
-  const fd = openProcess(pid);
-  if (fd < 0) return;
-  giveBackProgram();
+/** Of the server. Answers its executable, which is to be the next one's; `last`: the one before. */
+async function restUntilEnd(info: DevInfo, last: number): Promise<number> {
+  const server = openServer(info);
+  if (server < 0) {
+    await Bun.sleep(PAUSE_MS); // the driver has not seen the death yet
+    return last;
+  }
   try {
-    libc.pollIn(fd, libc.FOR_EVER);
+    const program = programOf(info.ublksrv_pid, server, last);
+    giveBackProgram();
+    libc.pollIn(server, libc.FOR_EVER);
+    return program;
   } finally {
-    libc.close(fd);
+    libc.close(server);
+    await Bun.sleep(0); // a child of ours is reaped
   }
 }

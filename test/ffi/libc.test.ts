@@ -129,6 +129,16 @@ test("a process is waited for by a descriptor of its own", () => {
   expect(errnoOf(() => libc.pidfdOpen(2 ** 22))).toBe(ESRCH);
 });
 
+test("a process is killed by its descriptor, and no other that has its number", async () => {
+  const child = Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+  const fd = libc.pidfdOpen(child.pid);
+  libc.pidfdKill(fd);
+  await child.exited;
+  expect(child.signalCode).toBe("SIGKILL");
+  expect(errnoOf(() => libc.pidfdKill(fd))).toBe(ESRCH);
+  libc.close(fd);
+});
+
 test("a thread's name is cut to what the kernel keeps", () => {
   const comm = `/proc/self/task/${libc.gettid()}/comm`;
   const before = readFileSync(comm, "utf8").trim();

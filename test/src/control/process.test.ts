@@ -1,17 +1,25 @@
 /** src/control/process.ts: who goes on serving, and who does not. */
 
 import { expect, test } from "bun:test";
-import { endsWithin, hasThread, isServing, openProcess } from "../../../src/control/process.ts";
+import * as libc from "../../../ffi/libc.ts";
+import {
+  hasThread,
+  isServing,
+  openProcess,
+  processIdentity,
+} from "../../../src/control/process.ts";
 
 const child = () => Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
 
 test("a process that runs serves; one that was killed does not, from the signal on", async () => {
   const one = child();
   expect(isServing(one.pid)).toBe(true);
-  expect(endsWithin(one.pid, 1)).toBe(false);
+  const fd = openProcess(one.pid);
+  expect(libc.pollIn(fd, 1)).toBe(false);
   one.kill("SIGKILL");
   expect(isServing(one.pid)).toBe(false);
-  expect(endsWithin(one.pid, 5000)).toBe(true);
+  expect(libc.pollIn(fd, 5000)).toBe(true);
+  libc.close(fd);
   await one.exited;
   expect(isServing(one.pid)).toBe(false);
 });
@@ -29,7 +37,7 @@ test("one that is stopped serves, as far as the driver knows", async () => {
 test.each([-1, 0, 2 ** 22 + 1])("nobody is process %i", (pid) => {
   expect(isServing(pid)).toBe(false);
   expect(openProcess(pid)).toBe(-1);
-  expect(endsWithin(pid, 1)).toBe(true);
+  expect(processIdentity(pid)).toBeUndefined();
 });
 
 test("a thread belongs to one process", async () => {

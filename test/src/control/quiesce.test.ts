@@ -12,6 +12,8 @@ import { SimControl } from "../../sim/control.ts";
 import { thrown } from "../../temp.ts";
 
 const { EBUSY, EINTR } = constants.errno;
+/** No node of it is here, whatever this machine serves. */
+const ID = 1_000_001;
 const QUIESCE = 0x16;
 const WAIT = flagBit("UBLK_F_USER_RECOVERY");
 const REISSUE = WAIT | flagBit("UBLK_F_USER_RECOVERY_REISSUE");
@@ -22,13 +24,13 @@ async function served(flags: bigint) {
   const server = Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
   const control = new SimControl();
   const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536 };
-  await device.addDevice(control, 0, { ...wish, flags: flags | 0x40n });
-  await device.setParams(control, 0, encodeParams(diskOf(), 65536, "copy"));
-  await device.startDevice(control, 0);
-  control.devices.get(0)!.info.setInt32(16, server.pid, true);
+  await device.addDevice(control, ID, { ...wish, flags: flags | 0x40n });
+  await device.setParams(control, ID, encodeParams(diskOf(), 65536, "copy"));
+  await device.startDevice(control, ID);
+  control.devices.get(ID)!.info.setInt32(16, server.pid, true);
   const said: string[] = [];
   const home = (patience?: number): Promise<void> =>
-    sendHome(control, 0, (line) => void said.push(line), patience);
+    sendHome(control, ID, (line) => void said.push(line), patience);
   const asked = (): number => control.log.filter((nr) => nr === QUIESCE).length;
   return { server, control, said, home, asked };
 }
@@ -87,7 +89,7 @@ test.each([
   ["batch devices", WAIT | CAN | BATCH],
 ])("otherwise it is refused, and nothing happens: %s", async (why, flags) => {
   const { server, control, home } = await served(flags);
-  const info = await device.getDevInfo(control, 0);
+  const info = await device.getDevInfo(control, ID);
   const refusal = thrown(() => refuseUpgrade(info)) as SysError;
   expect(refusal.message).toContain(why);
   expect(refusal.hint).toContain("-i");

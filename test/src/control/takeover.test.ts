@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { processIdentity } from "../../../src/control/process.ts";
 import { removeState } from "../../../src/control/state.ts";
 import { beginTakeover, endTakeover, takeoverBy } from "../../../src/control/takeover.ts";
 import { tempFolder } from "../../temp.ts";
@@ -21,4 +22,22 @@ test("whoever is about to serve a device is known while it lives and has not beg
   }
   removeState(7, dir);
   expect(readdirSync(dir)).toEqual([]);
+});
+
+test("a number that is another process's by now is nobody's", () => {
+  const { pid } = process;
+  const start = Number(processIdentity(pid)!.split(" ")[1]);
+  for (const text of [`${pid} ${start - 1}\n`, `${pid}\n`]) {
+    writeFileSync(join(dir, "7.takeover"), text);
+    expect(takeoverBy(7, dir)).toBeUndefined();
+  }
+  writeFileSync(join(dir, "7.takeover"), `${pid} ${start}\n`);
+  expect(takeoverBy(7, dir)).toBe(pid);
+});
+
+test("who gives up, or serves, takes back no word but its own", () => {
+  const other = `${processIdentity(process.ppid)}\n`;
+  writeFileSync(join(dir, "7.takeover"), other);
+  endTakeover(7, dir);
+  expect(takeoverBy(7, dir)).toBe(process.ppid);
 });
