@@ -1,7 +1,7 @@
 /** The hidden verb: what `add` and `recover` start, or become with --foreground. */
 
 import { type DaemonPlan, serve } from "../control/daemon.ts";
-import { type Voice, voiceOf } from "../control/hidden_verbs.ts";
+import { planOf, type Voice, voiceOf } from "../control/hidden_verbs.ts";
 import { answerFailed, answerLive, answerWaiting, nameProcess } from "../control/launch.ts";
 import { type Log, openLog } from "../control/log.ts";
 import { notifyReady } from "../control/notify.ts";
@@ -30,7 +30,7 @@ export async function runDaemon(
   argv: readonly string[],
   hostFor: (plan: DaemonPlan, log: Log) => Promise<Host>,
 ): Promise<void> {
-  const plan = JSON.parse(argv[1]!) as DaemonPlan;
+  const plan = planOf<DaemonPlan>(argv[1]!);
   const voice = voiceOf(argv);
   const foreground = voice !== undefined;
   const log = openLog(plan.logLevel, foreground);

@@ -1,6 +1,7 @@
 /** The hidden verb behind `add --supervise`: starts a server, and others after it. */
 
 import { withChannel } from "../control/command.ts";
+import { planOf } from "../control/hidden_verbs.ts";
 import { answerFailed, answerLive, answerWaiting, launch, nameProcess } from "../control/launch.ts";
 import { openLog } from "../control/log.ts";
 import { planRecovery } from "../control/recover.ts";
@@ -11,7 +12,7 @@ import type { TargetRegistry } from "../target/target.ts";
 
 /** `argv`: the plan as JSON. */
 export async function runSupervise(argv: readonly string[], targets: TargetRegistry) {
-  const plan = JSON.parse(argv[0] ?? "") as ServePlan;
+  const plan = planOf<ServePlan>(argv[0] ?? "");
   nameProcess("ublk-watch");
   const log = openLog(plan.logLevel, false);
   let id: number;

@@ -1,5 +1,7 @@
 /** Verbs that ublk says to itself: what `launch.ts` starts begins with one of them. */
 
+import { EINVAL, SysError } from "../../ffi/errno.ts";
+import { cpuSetText, parseCpuSet } from "../target/parse.ts";
 import type { DaemonPlan } from "./daemon.ts";
 
 /** The hidden verb behind which the daemon lives. */
@@ -35,6 +37,29 @@ export const VOICE_OF_RUN: Voice = { verb: "run", announce: "json", errors: "tex
 export function isStartedByUs([verb, first = ""]: readonly string[]): boolean {
   if (verb === DAEMON_VERB || verb === SUPERVISE_VERB) return isPlan(first);
   return (verb === END_VERB || verb === TIED_VERB) && /^\d{1,10}$/.test(first);
+}
+
+/** MAX_ARG_STRLEN of include/uapi/linux/binfmts.h, where a page has 4 KiB; with the final zero. */
+const WORD_MAX = 32 * 4096;
+
+/** A plan as one word behind its verb, in which CPU sets are short: there may be thousands. */
+export function wordOf(plan: DaemonPlan): string {
+  const affinity = plan.affinity.map((cpus) => (cpus === null ? null : cpuSetText(cpus)));
+  const word = JSON.stringify({ ...plan, affinity });
+  if (Buffer.byteLength(word) < WORD_MAX) return word;
+  throw new SysError({
+    op: "--queue-affinity",
+    errno: EINVAL,
+    reason: "its sets do not fit into a command line",
+    hint: "take ranges of CPUs, or name sets for fewer queues",
+  });
+}
+
+/** The plan again. */
+export function planOf<Plan extends DaemonPlan>(word: string): Plan {
+  const plan = JSON.parse(word) as Plan & { affinity: (string | null)[] };
+  const affinity = plan.affinity.map((cpus) => cpus && parseCpuSet("--queue-affinity", cpus));
+  return { ...plan, affinity };
 }
 
 function isPlan(text: string): boolean {

@@ -18,6 +18,7 @@ import {
   SUPERVISE_VERB,
   TIED_VERB,
   type Voice,
+  wordOf,
 } from "./hidden_verbs.ts";
 import { enterOwnMountNamespace, OWN_NAMESPACE, withMountsKept } from "./isolate.ts";
 import type { Identity } from "./nodes.ts";
@@ -207,7 +208,7 @@ export async function startEnder({ id, incarnation }: Identity): Promise<void> {
 }
 
 function selfArguments(verb: string, plan: DaemonPlan): string[] {
-  return [...SCRIPT, verb, JSON.stringify(plan)];
+  return [...SCRIPT, verb, wordOf(plan)];
 }
 
 function daemonEnvironment(plan: DaemonPlan): Record<string, string> {

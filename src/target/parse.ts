@@ -65,6 +65,13 @@ export function parseCpuSet(option: string, text: string): number[] {
   return [...cpus].toSorted((a, b) => a - b);
 }
 
+/** 0, 1, 2, 3, 8 to "0-3,8": what parseCpuSet reads. `cpus` are in order. */
+export function cpuSetText(cpus: readonly number[]): string {
+  const firsts = cpus.filter((cpu, at) => cpus[at - 1] !== cpu - 1);
+  const lasts = cpus.filter((cpu, at) => cpus[at + 1] !== cpu + 1);
+  return firsts.map((cpu, at) => (cpu === lasts[at] ? cpu : `${cpu}-${lasts[at]}`)).join(",");
+}
+
 /**
  * From the root on; what the server is told, which has another directory. Where there is a ".." it
  * stays: behind a symlink it is not what the text says. `option`: where the path was given.

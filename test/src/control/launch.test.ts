@@ -42,9 +42,10 @@ test("of a start nothing stays open, as whoever supervises starts many servers",
     const links = () => readdirSync(dir).flatMap((fd) => {
       try { return [readlinkSync(dir + fd)]; } catch { return []; }
     });
+    const plan = { target: "null", affinity: [] };
     const left = [];
     for (let round = 0; round < 6; round++) {
-      await launch({ target: "null" }, { program }).catch((error) => left.push(error.message));
+      await launch(plan, { program }).catch((error) => left.push(error.message));
       Bun.gc(true);
       await Bun.sleep(10);
       left.push(links().filter((link) => link.startsWith("socket:")).length);

@@ -5,6 +5,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   absolutePath,
+  cpuSetText,
   parseCount,
   parseCpuSet,
   parseSectors,
@@ -90,6 +91,11 @@ describe("a set of CPUs:", () => {
     ["[2,0]", [0, 2]],
   ])("'%s'", (text, cpus) => {
     expect(parseCpuSet("--cpuset", text)).toEqual(cpus);
+    expect(parseCpuSet("--cpuset", cpuSetText(cpus))).toEqual(cpus);
+  });
+
+  test("is written as briefly as it can be", () => {
+    expect(cpuSetText([0, 1, 2, 3, 8, 10, 11])).toBe("0-3,8,10-11");
   });
 
   test.each([
