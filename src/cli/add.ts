@@ -27,7 +27,7 @@ import { askSecret } from "./ask_secret.ts";
 import { askedLimits, LIMIT_OPTIONS, parseAffinity } from "./limits.ts";
 import type { AskedFeatures } from "../control/features.ts";
 import { askedFeatures, MODE_OPTIONS, zeroCopyMin } from "./modes.ts";
-import { deviceBlock, print } from "./print.ts";
+import { deviceBlock, note, print } from "./print.ts";
 import { didYouMean } from "./suggest.ts";
 import { bytes } from "./table.ts";
 
@@ -172,7 +172,7 @@ async function add(
 /** The plan, or, where the device waits for a server already, how to serve that. */
 async function waitingDevice(plan: ServePlan, registry: TargetRegistry): Promise<DaemonPlan> {
   if (plan.id < 0) throw new UsageError("--or-recover: say which device: -n ID");
-  const say = (line: string): void => void process.stderr.write(`ublk add: ${line}\n`);
+  const say = (line: string): void => note(`ublk add: ${line}\n`);
   const waiting = await withChannel((channel) => planWaiting(channel, plan.id, registry, say));
   return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
 }
@@ -232,7 +232,7 @@ function parseLevel(text: string): LogLevel {
 /** Prints the new device, and what came out otherwise than asked. */
 export async function announce(id: number, plan: DaemonPlan, speaking: Voice): Promise<void> {
   const { notes, text } = await announcement(id, plan, speaking);
-  if (notes !== "") process.stderr.write(notes);
+  if (notes !== "") note(notes);
   print(text, `the device is there all the same: ublk list -n ${id} shows it`);
 }
 

@@ -6,7 +6,7 @@ import { UsageError } from "../target/parse.ts";
 import type { CheckReport, CheckWish, TargetRegistry } from "../target/target.ts";
 import { imageArgument, imageTools } from "./image.ts";
 import { cittyArgs, JSON_OPTION, type OptionTable } from "./options.ts";
-import { print } from "./print.ts";
+import { note, print } from "./print.ts";
 
 const OPTIONS: OptionTable = {
   repair: {
@@ -41,7 +41,7 @@ export function checkCommand(targets: TargetRegistry): CommandDef {
       const { refusal, status } = report;
       if (refusal !== undefined) {
         // An error like all others but for its exit status.
-        process.stderr.write(reportOf(refusal, "ublk check", json, status).text);
+        note(reportOf(refusal, "ublk check", json, status).text);
       } else if (json) print(`${JSON.stringify(report.json)}\n`);
       else print(`${report.lines.join("\n")}\n`);
       process.exitCode = status;
@@ -54,12 +54,12 @@ function checked(check: () => CheckReport): CheckReport {
   try {
     return check();
   } finally {
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    if (process.stderr.isTTY) note("\r\x1b[K");
   }
 }
 
 function showProgress(part: number): void {
   const cells = Math.round(part * BAR_CELLS);
   const bar = "#".repeat(cells).padEnd(BAR_CELLS, ".");
-  process.stderr.write(`\r[${bar}] ${(part * 100).toFixed(0).padStart(3)}%`);
+  note(`\r[${bar}] ${(part * 100).toFixed(0).padStart(3)}%`);
 }

@@ -7,6 +7,7 @@ import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
 import type { OptionDef } from "../target/target.ts";
 import { each } from "./each.ts";
 import { cittyArgs, ID_OPTION, idOrAll, type OptionTable, parseOptions } from "./options.ts";
+import { note } from "./print.ts";
 
 export const SAFE_OPTION: OptionDef = {
   type: "boolean",
@@ -41,7 +42,7 @@ export const delCommand = defineCommand({
         denied++;
       }),
     );
-    if (denied > 0) process.stderr.write(`ublk del: note: ${denied} of other users left alone\n`);
+    if (denied > 0) note(`ublk del: note: ${denied} of other users left alone\n`);
   },
 });
 
@@ -49,7 +50,7 @@ export const delCommand = defineCommand({
 export async function removeTelling(verb: string, id: number, how: HowToEnd = {}): Promise<void> {
   const timer = setTimeout(() => {
     const who = `${blockDevice(id)} is still open somewhere (a mounted file system?)`;
-    process.stderr.write(`ublk ${verb}: waiting: ${who}\n`);
+    note(`ublk ${verb}: waiting: ${who}\n`);
   }, PATIENCE_MS);
   try {
     await withChannel((channel) => removeDevice(channel, id, how));

@@ -3,6 +3,7 @@
 import { deviceIds } from "../control/device.ts";
 import { isGone } from "../control/remove.ts";
 import { EXIT_FAILED, reportOf } from "../control/report.ts";
+import { note } from "./print.ts";
 
 /**
  * Does it to each device, and tells of those that fail as of one alone; the exit status is 1 then.
@@ -19,7 +20,7 @@ export async function each(
       await action(id);
     } catch (error) {
       if (isGone(error) && !deviceIds().includes(id)) continue;
-      process.stderr.write(reportOf(error, `ublk ${verb}`, json).text);
+      note(reportOf(error, `ublk ${verb}`, json).text);
       process.exitCode = EXIT_FAILED;
     }
   }

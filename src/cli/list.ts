@@ -14,7 +14,7 @@ import {
   parseId,
   parseOptions,
 } from "./options.ts";
-import { deviceBlock, print } from "./print.ts";
+import { deviceBlock, note, print } from "./print.ts";
 
 const OPTIONS: OptionTable = {
   number: ID_OPTION,
@@ -53,6 +53,6 @@ const viewAll = (id: number | undefined): Promise<DeviceView[]> =>
         else if (!isGone(error)) throw error; // deleted while we looked
       }
     }
-    if (denied > 0) process.stderr.write(`ublk list: note: ${denied} of other users not shown\n`);
+    if (denied > 0) note(`ublk list: note: ${denied} of other users not shown\n`);
     return views;
   });

@@ -5,6 +5,7 @@ import { isUnread, writeAll } from "../control/output.ts";
 import type { DeviceView } from "../control/view.ts";
 
 const STDOUT = 1;
+const STDERR = 2;
 /** What a shell shows for a program that SIGPIPE ended, as it would end others here. */
 const EXIT_SIGPIPE = 141;
 
@@ -18,6 +19,18 @@ export function print(text: string, hint?: string): void {
   } catch (error) {
     if (isUnread(error)) process.exit(EXIT_SIGPIPE);
     throw error;
+  }
+}
+
+/**
+ * `text` to standard error. What is said there goes with an exit status, which is the same whether
+ * or not it can be said.
+ */
+export function note(text: string): void {
+  try {
+    writeAll(STDERR, text);
+  } catch {
+    // nobody is left to be told
   }
 }
 

@@ -22,6 +22,7 @@ import {
   type OptionTable,
   parseOptions,
 } from "./options.ts";
+import { note } from "./print.ts";
 
 type How = RecoverPlan["how"];
 
@@ -114,7 +115,7 @@ async function checkedPlan(
 }
 
 async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<void> {
-  const waiting = (line: string): void => void process.stderr.write(`ublk ${plan.how}: ${line}\n`);
+  const waiting = (line: string): void => note(`ublk ${plan.how}: ${line}\n`);
   await announce(await launch(plan, { secret, waiting }), plan, voice(plan.how, json));
 }
 

@@ -13,6 +13,7 @@ import type { TargetRegistry } from "../target/target.ts";
 import { addOptions, addValues, makePlan } from "./add.ts";
 import { removeTelling } from "./del.ts";
 import { cittyArgs } from "./options.ts";
+import { note } from "./print.ts";
 
 /** As shells have it. */
 const EXIT_NOT_EXECUTABLE = 126;
@@ -76,7 +77,7 @@ function isThere(program: string): boolean {
 }
 
 function giveUp(status: number, why: string): void {
-  process.stderr.write(`ublk run: ${oneLine(why)}\n`);
+  note(`ublk run: ${oneLine(why)}\n`);
   process.exitCode = status;
 }
 

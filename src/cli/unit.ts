@@ -5,7 +5,7 @@ import { changeable, INSTALL, isSystemRoot, plainProgram } from "../control/call
 import { installUnits, unitFiles } from "../control/unit.ts";
 import { absolutePath } from "../target/parse.ts";
 import { cittyArgs, type OptionTable, parseOptions } from "./options.ts";
-import { print } from "./print.ts";
+import { note, print } from "./print.ts";
 
 const OPTIONS: OptionTable = {
   dir: {
@@ -29,7 +29,7 @@ export const unitCommand = defineCommand({
     const part = isSystemRoot() ? changeable(program) : undefined;
     if (part !== undefined) {
       const why = `root's systemd would run it, and others than root can change ${part}`;
-      process.stderr.write(`ublk unit: note: ${program}: ${why}\n       ${INSTALL}\n`);
+      note(`ublk unit: note: ${program}: ${why}\n       ${INSTALL}\n`);
     }
     const files = unitFiles(program);
     if (folder === undefined) print(files["ublk@.service"]);

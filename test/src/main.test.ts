@@ -195,6 +195,18 @@ test.each(["--version", "help", "man"])("'%s' that cannot be written is a plain 
   expect(stderr.toString()).toMatch(/^ublk[^:]*: write standard output: ENOSPC [^\n]*\n$/);
 });
 
+test.each([
+  ["run -t null -- nosuch", 127],
+  ["check /nowhere/a.img", 1],
+  ["nosuch", 2],
+])("'%s' ends as it would if what it says could be written", (line, status) => {
+  for (const stderr of ["/dev/full", "&-"]) {
+    const command = `exec "$0" "$1" ${line} 2>${stderr}`;
+    const child = Bun.spawnSync(["sh", "-c", command, process.execPath, MAIN]);
+    expect([child.exitCode, child.stdout.toString()]).toEqual([status, ""]);
+  }
+});
+
 describe.skipIf(existsSync("/dev/ublk-control"))("without the driver (it is loaded here)", () => {
   test("'list --json' is told so as JSON", () => {
     const { code, out, err } = ublk("list --json");

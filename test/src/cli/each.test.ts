@@ -4,6 +4,7 @@ import { afterEach, expect, spyOn, test } from "bun:test";
 import { constants } from "node:os";
 import { SysError } from "../../../ffi/errno.ts";
 import { each } from "../../../src/cli/each.ts";
+import * as print from "../../../src/cli/print.ts";
 
 const { EBUSY, ENODEV } = constants.errno;
 /** No driver has so many. */
@@ -11,14 +12,14 @@ const FIRST = 1_000_001;
 
 /** Of three devices the second one fails; answers what was done and what was said. */
 async function said(failure: Error, json: boolean): Promise<[done: number[], text: string]> {
-  const write = spyOn(process.stderr, "write").mockImplementation(() => true);
+  const note = spyOn(print, "note").mockImplementation(() => {});
   const done: number[] = [];
   await each("del", [FIRST, FIRST + 1, FIRST + 2], json, async (id) => {
     if (id === FIRST + 1) throw failure;
     done.push(id);
   });
-  const text = write.mock.calls.map(([line]) => String(line)).join("");
-  write.mockRestore();
+  const text = note.mock.calls.map(([line]) => line).join("");
+  note.mockRestore();
   return [done, text];
 }
 
