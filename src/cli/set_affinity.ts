@@ -2,6 +2,7 @@
 
 import { defineCommand } from "citty";
 import { setQueueAffinity } from "../control/affinity.ts";
+import { withChannel } from "../control/command.ts";
 import { parseCpuSet, UsageError } from "../target/parse.ts";
 import { cittyArgs, ID_OPTION, type OptionTable, parseId, parseOptions } from "./options.ts";
 
@@ -14,7 +15,7 @@ const OPTIONS: OptionTable = {
 export const setAffinityCommand = defineCommand({
   meta: { name: "set_affinity", description: "bind the thread of a queue to other CPUs" },
   args: cittyArgs(OPTIONS),
-  run({ rawArgs }) {
+  async run({ rawArgs }) {
     const { number, queue, cpuset } = parseOptions(rawArgs, OPTIONS);
     if (number === undefined || queue === undefined || cpuset === undefined) {
       throw new UsageError(
@@ -23,6 +24,7 @@ export const setAffinityCommand = defineCommand({
     }
     if (!/^\d+$/.test(String(queue))) throw new UsageError(`-q '${queue}': give a queue such as 0`);
     const cpus = parseCpuSet("--cpuset", String(cpuset));
-    setQueueAffinity(parseId(String(number)), Number(queue), cpus);
+    const id = parseId(String(number));
+    await withChannel((channel) => setQueueAffinity(channel, id, Number(queue), cpus));
   },
 });

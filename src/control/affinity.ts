@@ -1,10 +1,13 @@
 /** Which CPUs a queue's thread is bound to: at first, and when somebody wants others. */
 
 import { existsSync, readFileSync } from "node:fs";
-import { EINVAL, ENODEV, SysError } from "../../ffi/errno.ts";
+import { EINVAL, ENODEV, type ErrorFacts, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import { parseCpuSet } from "../target/parse.ts";
-import { cpuMask, cpusOf } from "./device.ts";
+import type { Channel } from "./command.ts";
+import { cpuMask, cpusOf, getDevInfo } from "./device.ts";
+import { hasThread } from "./process.ts";
+import { isServed } from "./served.ts";
 import { readState, writeState } from "./state.ts";
 
 const ONLINE = "/sys/devices/system/cpu/online";
@@ -40,10 +43,17 @@ export function oneCpu(mask: Uint8Array<ArrayBuffer>, turn: number): Uint8Array<
 }
 
 /** Other CPUs for a queue's threads, now and in the state file that a later server takes over. */
-export function setQueueAffinity(id: number, queueId: number, cpus: number[]): void {
+export async function setQueueAffinity(
+  channel: Channel,
+  id: number,
+  queueId: number,
+  cpus: number[],
+  dir?: string,
+): Promise<void> {
   const facts = { op: "set_affinity", subject: `device ${id} queue ${queueId}` };
-  const state = readState(id);
-  if (state === undefined || !existsSync(`/dev/ublkc${id}`)) {
+  const info = await getDevInfo(channel, id);
+  const state = readState(id, dir);
+  if (state === undefined) {
     const hint = "ublk list shows the devices; those of other servers cannot be set";
     throw new SysError({ ...facts, errno: ENODEV, reason: "no such device of ours", hint });
   }
@@ -51,6 +61,15 @@ export function setQueueAffinity(id: number, queueId: number, cpus: number[]): v
   if (tids === undefined) {
     throw new SysError({ ...facts, errno: EINVAL, reason: `has ${state.tids.length} queues` });
   }
+  // Without a server the numbers that are noted may be those of somebody else's threads.
+  const running = isServed(info) ? tids.filter((tid) => hasThread(info.ublksrv_pid, tid)) : [];
+  bindThreads(running, cpus, facts);
+  const affinity = state.tids.map((_, queue) => state.affinity[queue] ?? null);
+  affinity[queueId] = cpus;
+  writeState({ ...state, affinity }, dir);
+}
+
+function bindThreads(tids: number[], cpus: number[], facts: Pick<ErrorFacts, "op" | "subject">) {
   try {
     for (const tid of tids) libc.schedSetaffinity(cpuMask(cpus), tid);
   } catch (error) {
@@ -62,7 +81,4 @@ export function setQueueAffinity(id: number, queueId: number, cpus: number[]): v
       ...(reason === undefined ? {} : { reason }),
     });
   }
-  const affinity = state.tids.map((_, queue) => state.affinity[queue] ?? null);
-  affinity[queueId] = cpus;
-  writeState({ ...state, affinity });
 }

@@ -1,10 +1,13 @@
 /** src/control/affinity.ts: a thread gets CPUs that are there, and at first one. */
 
-import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import * as libc from "../../../ffi/libc.ts";
-import { oneCpu, refuseOffline } from "../../../src/control/affinity.ts";
-import { cpuMask, cpusOf } from "../../../src/control/device.ts";
+import { oneCpu, refuseOffline, setQueueAffinity } from "../../../src/control/affinity.ts";
+import { addDevice, cpuMask, cpusOf } from "../../../src/control/device.ts";
+import { readState, writeState } from "../../../src/control/state.ts";
+import { LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts";
+import { cpuSetText } from "../../../src/target/parse.ts";
 import { tempFolder, thrown } from "../../temp.ts";
 
 const path = tempFolder();
@@ -38,4 +41,48 @@ test("a thread gets one CPU that its queue and this process have in common, anot
 
 test("a thread gets its queue's CPUs when this process may use none of them", () => {
   expect(cpusOf(oneCpu(cpuMask([4000, 4001]), 1))).toEqual([4000, 4001]);
+});
+
+describe("other CPUs", () => {
+  const cpu = allowedCpus().at(-1)!;
+  const all = cpuSetText(allowedCpus());
+  const allowed = (pid: number): string =>
+    /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]!;
+
+  /** A device whose state file knows the thread of `child`; the driver says what it says. */
+  async function given(dir: string, state: number, isServer: boolean) {
+    const child = Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+    const control = new SimControl();
+    const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536, flags: 0x48n };
+    await addDevice(control, 0, wish);
+    setState(control.devices.get(0)!, state, isServer ? child.pid : process.pid);
+    const serving = {
+      zeroCopyMin: 0,
+      pollUs: 0,
+      threads: 0,
+      limits: {},
+      logLevel: "info" as const,
+    };
+    const target = { name: "null", config: {} };
+    const rest = { target, serving, report: {}, affinity: [] };
+    writeState({ dev_id: 0, tids: [[child.pid]], ...rest }, dir);
+    await setQueueAffinity(control, 0, 0, [cpu], dir);
+    const now = allowed(child.pid);
+    child.kill("SIGKILL");
+    return { now, noted: readState(0, dir)!.affinity };
+  }
+
+  test("are the thread's at once, and noted for the next server", async () => {
+    expect(await given(path("live"), LIVE, true)).toEqual({ now: `${cpu}`, noted: [[cpu]] });
+  });
+
+  test.each([
+    ["without a server", QUIESCED, true],
+    ["whose server has no such thread", LIVE, false],
+  ])(
+    "of a device %s are only noted: its threads' numbers may be others'",
+    async (why, state, isServer) => {
+      expect(await given(path(why), state, isServer)).toEqual({ now: all, noted: [[cpu]] });
+    },
+  );
 });
