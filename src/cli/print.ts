@@ -37,9 +37,10 @@ export function note(text: string): void {
 /**
  * Scripts pick lines by these words and then fields by number, so they stand in one line each.
  * Inside the target's JSON, where a path may hold them, their first letter is written as \uXXXX.
- * JSON's own escapes are passed over as pairs: a form feed before "lags" is no word.
+ * JSON's own escapes are passed over as pairs: a form feed before "lags" is no word. It leaves
+ * half of the control characters as they are, which a terminal would obey.
  */
-const RESERVED = /\\[^u]|pid|state|queue|dev id|flags|ublkc/g;
+const RESERVED = /\\[^u]|pid|state|queue|dev id|flags|ublkc|[\u007f-\u009f]/g;
 
 export function deviceBlock(view: DeviceView): string {
   const lines = [

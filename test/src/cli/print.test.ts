@@ -95,6 +95,13 @@ describe("the target's line is JSON that means what it says:", () => {
     expect(target(blockOf(path))).toEqual({ name: "loop", backing_file: path });
   });
 
+  test("a control character of a path is never a terminal's", () => {
+    const controls = Array.from({ length: 0xa0 }, (_, code) => String.fromCharCode(code)).join("");
+    const block = blockOf(controls);
+    expect(target(block)).toEqual({ name: "loop", backing_file: controls });
+    expect(block.split("\ttarget ")[1]!.trimEnd()).toMatch(/^[ -~]+$/);
+  });
+
   test("any path at all, and none of the words in it is left", () => {
     const random = new Random(1);
     const parts = ["pid", "state", "queue", "dev id", "flags", "ublkc", "\\", '"', "\f"];
