@@ -153,10 +153,16 @@ function parseOps(option: string, text: string | undefined): number[] {
   });
 }
 
+/** What stands before the first mark and all that stands behind it; or what there is. */
+function halves(text: string, mark: string): string[] {
+  const at = text.indexOf(mark);
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}
+
 /** "500" for all, "read=500,flush=20000", or both: then the one is an exception to the other. */
 function parseDelays(text: string | undefined): Record<number, number> {
   const delays: Record<number, number> = {};
-  const parts = (text?.split(",") ?? []).map((part) => part.split("="));
+  const parts = (text?.split(",") ?? []).map((part) => halves(part, "="));
   const seen = new Set<string>();
   for (const [first = "", second] of parts.toSorted((one, other) => one.length - other.length)) {
     const name = second === undefined ? "all" : opName(first);
@@ -191,7 +197,7 @@ function parseErrno(text: string): number {
 }
 
 function parseDeath(text: string): { point: Point; count: number } {
-  const [name = "", count] = text.split(":");
+  const [name = "", count] = halves(text, ":");
   const point = POINTS.find((one) => one === name);
   const perRequest = PER_REQUEST.some((one) => one === point);
   if (point === undefined || (count !== undefined && !perRequest)) {

@@ -29,6 +29,7 @@ test.each([
   [{ "delay-us": "fast" }, "--delay-us 'fast'"],
   [{ "delay-us": "nosuch=1" }, "--delay-us 'nosuch'"],
   [{ "delay-us": "read=1,READ=2" }, "two delays for read"],
+  [{ "delay-us": "read=1=2" }, "--delay-us '1=2'"],
   [{ "delay-us": "1,2" }, "two delays for all"],
   [{ "error-rate": "2" }, "--error-rate '2'"],
   [{ "error-rate": "" }, "--error-rate ''"],
@@ -41,6 +42,7 @@ test.each([
   [{ die: "soon" }, "--die 'soon'"],
   [{ die: "in-start:3" }, "--die 'in-start:3'"],
   [{ die: "before-commit:0" }, "--die '0'"],
+  [{ die: "before-commit:1:2" }, "--die '1:2'"],
   [{ file: "a", size: "1G" }, "--size: with -f"],
   [{ size: "513" }, "--size '513'"],
 ])("%j is refused", (values, message) => {
