@@ -13,7 +13,7 @@ setDefaultTimeout(60_000);
 const folder = tempFolder();
 const MAIN = join(import.meta.dir, "../../../src/main.ts");
 
-const typed = (keys: string): string => {
+const typed = (keys: string): string | undefined => {
   const bytes = Buffer.from(keys, "utf8").toString("latin1");
   let next = 0;
   return readLine(() => bytes[next++] ?? "\x04");
@@ -33,18 +33,18 @@ test("Backspace takes back one character, however many bytes it has", () => {
 
 test("Ctrl-U takes back all of it, Ctrl-C the command", () => {
   expect(typed("wrong\x15right\r")).toBe("right");
-  expect(() => typed("gehe\x03")).toThrow("interrupted");
+  expect(typed("gehe\x03")).toBeUndefined();
 });
 
 test("a passphrase is asked for, not shown, and tried", async () => {
   const image = folder("luks.qcow2");
   await Bun.write(image, corruptLuksImage("geheim"));
-  const wrong = await asked(image, "fa1sch\r");
+  const { shown: wrong } = await asked(image, "fa1sch\r");
   expect(wrong).toContain(`passphrase of ${image} (not kept: recovery needs --key-file): `);
   expect(wrong).not.toContain("fa1sch");
   expect(wrong).toContain("the passphrase opens none of its key slots");
   for (const where of [[], ["--foreground"]]) {
-    const right = await asked(image, "geheim\r", where);
+    const { shown: right } = await asked(image, "geheim\r", where);
     expect(right).not.toContain("geheim");
     expect(right).toContain("is marked as corrupt");
   }
@@ -56,15 +56,26 @@ test("a passphrase is asked for, not shown, and tried", async () => {
   expect(piped("-r")).toContain("recovery and a passphrase that is typed exclude each other");
 });
 
-/** What a terminal shows of `ublk add` while somebody types. */
-async function asked(image: string, keys: string, more: string[] = []): Promise<string> {
+test("Ctrl-C ends the command as it ends others, and says nothing", async () => {
+  const image = folder("interrupted.qcow2");
+  await Bun.write(image, corruptLuksImage("geheim"));
+  const { shown, signal } = await asked(image, "gehe\x03");
+  expect(signal).toBe("SIGINT");
+  expect(shown).toEndWith("--key-file): \r\n");
+});
+
+/** What a terminal shows of `ublk add`, and which signal ends that, while somebody types. */
+async function asked(image: string, keys: string, more: string[] = []) {
+  let signal = "none";
   const words = ["add", "-t", "qcow2", "-f", image, ...more];
   const { shown } = await atTerminal(words, async (terminal, child, soFar) => {
     const isAsked = (): boolean => soFar().endsWith("--key-file): ");
     while (!isAsked() && child.exitCode === null) await Bun.sleep(10);
     if (isAsked()) terminal.write(keys);
+    await child.exited;
+    signal = String(child.signalCode);
   });
-  return shown;
+  return { shown, signal };
 }
 
 /**
