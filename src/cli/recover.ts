@@ -2,12 +2,13 @@
 
 import { type CommandDef, defineCommand } from "citty";
 import { type Believed, refuseMistaken } from "../control/believed.ts";
-import { withChannel } from "../control/command.ts";
+import { type Channel, withChannel } from "../control/command.ts";
 import { deviceIds, getDevInfo, stateName } from "../control/device.ts";
 import { recoveryOf } from "../control/features.ts";
 import { voice } from "../control/hidden_verbs.ts";
 import { become, launch } from "../control/launch.ts";
 import { planRecovery, type RecoverPlan } from "../control/recover.ts";
+import { isDenied, isGone } from "../control/remove.ts";
 import { isServed } from "../control/served.ts";
 import { absolutePath, UsageError } from "../target/parse.ts";
 import type { OptionValues, TargetRegistry } from "../target/target.ts";
@@ -123,12 +124,18 @@ async function launchTelling({ plan, secret }: Checked, json: boolean): Promise<
 const candidates = (how: How): Promise<number[]> =>
   withChannel(async (channel) => {
     const found: number[] = [];
-    for (const id of deviceIds()) {
-      const info = await getDevInfo(channel, id).catch(() => undefined); // deleted while we looked
-      if (info === undefined || recoveryOf(info.flags) === "none") continue;
-      const live = isServed(info);
-      const lost = stateName(info) !== "DEAD" && !live;
-      if (how === "recover" ? lost : live) found.push(id);
-    }
+    for (const id of deviceIds()) if (await isCandidate(channel, id, how)) found.push(id);
     return found;
   });
+
+/** What cannot be looked at fails as one of many, unless it is deleted meanwhile or not ours. */
+export async function isCandidate(channel: Channel, id: number, how: How): Promise<boolean> {
+  try {
+    const info = await getDevInfo(channel, id);
+    if (recoveryOf(info.flags) === "none") return false;
+    const live = isServed(info);
+    return how === "recover" ? stateName(info) !== "DEAD" && !live : live;
+  } catch (error) {
+    return !isGone(error) && !isDenied(error);
+  }
+}
