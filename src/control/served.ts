@@ -41,7 +41,8 @@ function isDevice(link: string, device: number): boolean {
   try {
     const file = statSync(link);
     return file.isCharacterDevice() && file.rdev === device;
-  } catch {
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EACCES") throw error;
     return false; // closed meanwhile, or on a file system that is gone
   }
 }
