@@ -43,9 +43,17 @@ export async function removeDevice(
   });
   const which = new Identity(id); // whoever has the number now is meant
   if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
-  if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
-  if (how.async) return removeAsync(channel, which);
-  await untilDaemonEnds(info, "gone", () => endDevice(channel, which));
+  const makeSafe = async () => {
+    if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
+  };
+  if (how.async) {
+    await makeSafe();
+    return removeAsync(channel, which);
+  }
+  await untilDaemonEnds(info, "gone", async () => {
+    await makeSafe();
+    await endDevice(channel, which);
+  });
 }
 
 /** Stops a device and leaves it there, DEAD; returns when our daemon has ended. */
@@ -90,7 +98,7 @@ async function untilDaemonEnds(
   action: () => Promise<void>,
 ): Promise<void> {
   const pid = info.ublksrv_pid;
-  const ours = isOurServer(info); // the state file goes with the device
+  const ours = isOurServer(info); // the state file goes with the device, threads with its queues
   const daemon = openProcess(pid);
   await action();
   if (daemon < 0) return;

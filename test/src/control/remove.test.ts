@@ -17,6 +17,7 @@ import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts
 const { ENODEV, EBUSY } = constants.errno;
 const ID = 1_000_001;
 const GONE = 0;
+const TRY_STOP = 0x17;
 const STOP = 0x07;
 const DEL = 0x05;
 
@@ -71,6 +72,21 @@ describe("whoever goes on living is left alone:", () => {
     other.kill("SIGKILL");
     removeState(ID);
   });
+});
+
+test("our server is waited for, though its threads go with the first command", async () => {
+  for (const how of [{}, { safe: true }]) {
+    const server = Bun.spawn(["sleep", "1.6"], { stdio: ["ignore", "ignore", "ignore"] });
+    noted(server.pid);
+    const control = await served(server.pid);
+    const send = control.send.bind(control);
+    control.send = (cmdOp, cmd) => {
+      if ([STOP, TRY_STOP].includes(cmdOp & 0xff)) removeState(ID); // as if no thread were left
+      return send(cmdOp, cmd);
+    };
+    await removeDevice(control, ID, how);
+    expect(isServing(server.pid)).toBe(false);
+  }
 });
 
 test("a device that nobody serves is deleted all the same", async () => {
@@ -161,7 +177,6 @@ test("only ENODEV means gone", () => {
   expect(isGone(new Error("ENODEV"))).toBe(false);
 });
 
-const TRY_STOP = 0x17;
 const DEL_ASYNC = 0x14;
 
 test("a device that is stopped stays, and stopping it again is no error", async () => {
