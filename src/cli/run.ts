@@ -94,7 +94,10 @@ async function withDevice(words: Words): Promise<number> {
     tied.stop();
   };
   const id = await tied.live;
-  if (id === undefined) return told === undefined ? EXIT_FAILED : statusOf(told);
+  if (id === undefined) {
+    const signal = told ?? (await tied.ended); // ^C at a prompt is the server's
+    return signal === null ? EXIT_FAILED : statusOf(signal);
+  }
   const ours = new Identity(id);
   try {
     return told === undefined ? await runCommand(words.command, id) : statusOf(told);

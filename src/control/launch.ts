@@ -155,7 +155,8 @@ export function become(plan: DaemonPlan, speaking: Voice, secret?: string): neve
 export interface Tied {
   /** The device's id; undefined when there will be none, and the reason has been said. */
   live: Promise<number | undefined>;
-  ended: Promise<unknown>;
+  /** Resolves to the signal that ended it, if one did. */
+  ended: Promise<NodeJS.Signals | null>;
   stop(): void;
 }
 
@@ -169,7 +170,8 @@ export function startTied(words: readonly string[]): Tied {
   const live = firstLine(child.stdout).then((line) =>
     line === "" ? undefined : (JSON.parse(line) as { dev_id: number }).dev_id,
   );
-  return { live, ended: child.exited, stop: () => child.kill("SIGTERM") };
+  const ended = child.exited.then(() => child.signalCode as NodeJS.Signals | null);
+  return { live, ended, stop: () => child.kill("SIGTERM") };
 }
 
 async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {

@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { pbkdf2Sync } from "node:crypto";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { readLine } from "../../../src/cli/ask_secret.ts";
 import * as q from "../../../targets/qcow2/format.ts";
@@ -62,6 +63,19 @@ test("Ctrl-C ends the command as it ends others, and says nothing", async () => 
   const { shown, signal } = await asked(image, "gehe\x03");
   expect(signal).toBe("SIGINT");
   expect(shown).toEndWith("--key-file): \r\n");
+});
+
+test("a run whose passphrase is not given ends as its command would have", async () => {
+  const image = folder("run.qcow2");
+  await Bun.write(image, corruptLuksImage("geheim"));
+  const words = ["run", "-t", "qcow2", "-f", image, "--", "true"];
+  let status = -1;
+  await atTerminal(words, async (terminal, child, soFar) => {
+    while (!soFar().endsWith("--key-file): ") && child.exitCode === null) await Bun.sleep(10);
+    terminal.write("\x03");
+    status = await child.exited;
+  });
+  expect(status).toBe(128 + constants.signals.SIGINT);
 });
 
 /** What a terminal shows of `ublk add`, and which signal ends that, while somebody types. */
