@@ -13,13 +13,16 @@ import { readState, writeState } from "./state.ts";
 const ONLINE = "/sys/devices/system/cpu/online";
 
 /** A queue's thread has to run somewhere. */
-export function refuseOffline(sets: number[][], file = ONLINE): void {
+export function refuseOffline(
+  sets: number[][],
+  { file = ONLINE, op = "--queue-affinity" } = {},
+): void {
   if (!existsSync(file)) return;
   const online = readFileSync(file, "utf8").trim();
   const cpus = new Set(parseCpuSet(file, online));
   for (const set of sets.filter((one) => !one.some((cpu) => cpus.has(cpu)))) {
     throw new SysError({
-      op: "--queue-affinity",
+      op,
       errno: EINVAL,
       subject: set.join(","),
       reason: "none of these CPUs is on line",
@@ -61,6 +64,7 @@ export async function setQueueAffinity(
   if (tids === undefined) {
     throw new SysError({ ...facts, errno: EINVAL, reason: `has ${state.tids.length} queues` });
   }
+  refuseOffline([cpus], { op: facts.op });
   // Without a server the numbers that are noted may be those of somebody else's threads.
   const running = isServed(info) ? tids.filter((tid) => hasThread(info.ublksrv_pid, tid)) : [];
   bindThreads(running, cpus, facts);
