@@ -64,26 +64,27 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
   }
 }
 
-/**
- * The value of one option, found before it is known which others there are. What follows an
- * unknown letter in a word may be that one's value: the `t` in -f/tmp/a.img is no -t.
- */
+/** The value of one option, found before it is known which others there are. */
 export function peekOption(
   argv: readonly string[],
   table: OptionTable,
   name: string,
 ): string | undefined {
-  const { args } = spelled(argv, table);
-  const { tokens } = parseArgs({
-    args,
-    options: parserOptions(table),
-    strict: false,
-    tokens: true,
-  });
-  const found = tokens.filter((token) => token.kind === "option");
-  const unknown = (at: number): boolean =>
-    found.slice(0, at).some((one) => one.index === found[at]!.index && !(one.name in table));
-  return found.findLast((token, at) => token.name === name && !unknown(at))?.value;
+  const args = spelled(argv, table).args.map((word) => untilUnknown(word, table));
+  const { values } = parseArgs({ args, options: parserOptions(table), strict: false });
+  const value = values[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+/** What stands behind an unknown letter may be its value: the `t` in -f/tmp/a.img is no -t. */
+function untilUnknown(word: string, table: OptionTable): string {
+  if (!/^-[^-]/.test(word)) return word;
+  for (let at = 1; at < word.length; at++) {
+    const def = Object.values(table).find(({ alias }) => alias === word[at]);
+    if (def === undefined) return word.slice(0, at + 1);
+    if (def.type === "string") break;
+  }
+  return word;
 }
 
 /** ublksrv's: which of its debug messages to print. It has no effect here; ours have a level. */

@@ -120,6 +120,8 @@ describe("one option can be found before the others are known:", () => {
     ["-t=null", "=null"],
     ["-t loop -f/tmp/a.img", "loop"],
     ["-f/tmp/a.img -tloop", "loop"],
+    ["-f/a/root -t loop", "loop"],
+    ["-ft -t loop", "loop"],
     ["-zf/tmp/a.img", undefined],
     ["-t", undefined],
     ["", undefined],
