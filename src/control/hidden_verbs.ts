@@ -44,7 +44,7 @@ const WORD_MAX = 32 * 4096;
 
 /** A plan as one word behind its verb, in which CPU sets are short: there may be thousands. */
 export function wordOf(plan: DaemonPlan): string {
-  const affinity = plan.affinity.map((cpus) => (cpus === null ? null : cpuSetText(cpus)));
+  const affinity = plan.affinity.map((cpus) => (cpus?.length ? cpuSetText(cpus) : cpus));
   const word = JSON.stringify({ ...plan, affinity });
   if (Buffer.byteLength(word) < WORD_MAX) return word;
   throw new SysError({
@@ -55,11 +55,15 @@ export function wordOf(plan: DaemonPlan): string {
   });
 }
 
-/** The plan again. */
+/** The plan again. A supervisor of an earlier version writes its sets out. */
 export function planOf<Plan extends DaemonPlan>(word: string): Plan {
-  const plan = JSON.parse(word) as Plan & { affinity: (string | null)[] };
-  const affinity = plan.affinity.map((cpus) => cpus && parseCpuSet("--queue-affinity", cpus));
-  return { ...plan, affinity };
+  const plan = JSON.parse(word) as Omit<Plan, "affinity"> & {
+    affinity: (string | number[] | null)[];
+  };
+  const affinity = plan.affinity.map((cpus) =>
+    typeof cpus === "string" ? parseCpuSet("--queue-affinity", cpus) : cpus,
+  );
+  return { ...plan, affinity } as Plan;
 }
 
 function isPlan(text: string): boolean {
