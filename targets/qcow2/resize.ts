@@ -20,7 +20,7 @@ import { putOffset } from "./mapping.ts";
 import type { Layer } from "./read.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
-import { DISCARD, UNMAP, type Zeroes } from "./zero.ts";
+import { DISCARD, FORGET, UNMAP, type Zeroes } from "./zero.ts";
 
 export interface ResizeParts {
   context: QueueContext;
@@ -155,9 +155,18 @@ export class Resizes {
     this.#top.size = size;
     const { clusterSize } = this.#store;
     const from = Math.ceil(size / clusterSize) * clusterSize;
-    let failure = from < old ? yield* this.#parts.zeroes.run(io, DISCARD, from, old) : 0;
+    const end = Math.ceil(old / clusterSize) * clusterSize;
+    let failure = from < end ? yield* this.#forget(io, from, end) : 0;
     if (failure === 0) failure = yield* this.#dropTables(io, old, size);
+    // Or a cut might leave the new size with the old data behind it, for a disk that grows again.
+    if (failure === 0) failure = yield* this.#store.barrier(io);
     return failure < 0 ? failure : yield* this.#enterSize(io, size);
+  }
+
+  /** Whole clusters behind the end. A data file's entries stay, so there the bytes have to go. */
+  #forget(io: Io, from: number, end: number): Coroutine {
+    const way = this.#store.mapping.external ? FORGET : DISCARD;
+    return this.#parts.zeroes.run(io, way, from, end);
   }
 
   /** L2 tables that are behind the new end as a whole. Nothing in them counts any more. */

@@ -16,6 +16,8 @@ import { type WriteParts, type Writes } from "./write.ts";
 export const DISCARD = 1;
 export const UNMAP = 2;
 export const KEEP = 3;
+/** The disk ends before it: what is there must not come back, and what is not need not be hidden. */
+export const FORGET = 4;
 
 const ALL = 0xffffffff;
 const NOTHING: Entry = { high: 0, low: 0, zero: 0, allocated: 0 };
@@ -152,7 +154,7 @@ export class Zeroes {
     for (let at = begin; at < end;) {
       const kind = mapping.mapCached(at, end - at);
       const { host, length } = mapping;
-      const covered = this.#hasBacking && way !== DISCARD && this.#isCovered(kind);
+      const covered = this.#hasBacking && way !== DISCARD && this.#isCovered(kind, way);
       if (pieces > 0 && (kind === MISS || covered || pieces === PIECES_MAX)) {
         const failure = yield* this.#punched(io, yield, begin, at, way);
         if (failure < 0) return failure;
@@ -180,9 +182,9 @@ export class Zeroes {
   }
 
   /** The backing file shows here, or would again if the server were killed now. */
-  #isCovered(kind: number): boolean {
+  #isCovered(kind: number, way: number): boolean {
     const { mapping, cache } = this.#parts.store;
-    if (kind !== DATA) return kind === UNALLOCATED;
+    if (kind !== DATA) return kind === UNALLOCATED && way !== FORGET;
     return (cache.state[mapping.slot]! & (DIRTY | WRITING)) !== 0;
   }
 

@@ -1,7 +1,7 @@
 /** Images that get another size while they are served, beside what qemu makes of the same. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, statSync } from "node:fs";
 import { SysError } from "../../../src/target/file_io.ts";
 import { OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
@@ -118,6 +118,30 @@ testQemu("what was behind the end of a disk that shrank does not come back", () 
   );
   rig.close();
   expectSound(path);
+});
+
+testQemu("nor does it from an external data file, with or without a backing file", () => {
+  for (const backing of [[], ["-b", create("1M"), "-F", "qcow2"]]) {
+    const data = folder(`grown${made}.data`);
+    const path = create(String(256 * KiB), "-o", `data_file=${data}`, ...backing);
+    must(["qemu-io", "-f", "qcow2", "-c", "write -P 0x55 0 256k", path]);
+    const rig = new Rig(path);
+    // The second time, the last cluster is one that the first time left half in use.
+    for (const size of [100 * KiB, 50 * KiB, 256 * KiB]) expect(rig.resize(size)).toBe(0);
+    rig.close();
+    expectSound(path);
+    const bytes = contents(path);
+    expect(bytes.subarray(0, 50 * KiB).every((byte) => byte === 0x55)).toBe(true);
+    expect(bytes.subarray(50 * KiB).every((byte) => byte === 0)).toBe(true);
+  }
+});
+
+testQemu("an external data file keeps its holes behind the end of a disk that shrinks", () => {
+  const data = folder(`holes${made}.data`);
+  const path = create("8M", "-o", `data_file=${data}`, "-b", create("8M"), "-F", "qcow2");
+  must(["qemu-io", "-f", "qcow2", "-c", "write -P 0x55 7M 64k", path]);
+  resize(path, MiB);
+  expect(statSync(data).blocks).toBeLessThan(100); // qemu itself leaves a page there
 });
 
 const seeds = seedsToTell(12);
