@@ -204,7 +204,9 @@ export class Mapping {
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
     if ((low & q.LOW_OFFSET & (this.clusterSize - 1)) !== 0) return false;
     if (this.external) {
-      return offset === 0 ? true : offset === cluster * this.clusterSize;
+      // Only where bit 63 is clear does 0 stand for "nothing": the data file has an offset 0.
+      if (offset === 0 && (high & q.HIGH_COPIED) === 0) return true;
+      return offset === cluster * this.clusterSize;
     }
     return offset === 0 || (offset < this.dataEnd && !this.isForbidden(offset));
   }
