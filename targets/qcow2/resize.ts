@@ -4,10 +4,10 @@
  * A power cut finds the old size or the new one, and at worst clusters that are counted and not
  * used: every step of the header is eight aligned bytes, durable before the next one is begun.
  *
- * Growing: clusters for a longer L1 table are counted, the table is written there, and the header
- * takes to its place, then to its length; what would show through the new part is hidden; then
- * comes the size. Shrinking: entries behind the new end go, then the L2 tables that are empty, then
- * comes the size.
+ * Growing: what tables show behind the end goes; clusters for a longer L1 table are counted, the
+ * table is written there, and the header takes to its place, then to its length; what would show
+ * through the new part is hidden; then comes the size. Shrinking: entries behind the new end go,
+ * then the L2 tables that are empty, then comes the size.
  */
 
 import { EIO, ENOSPC } from "../../src/target/file_io.ts";
@@ -53,13 +53,28 @@ export class Resizes {
   }
 
   *#grow(io: Io, old: number, size: number): Coroutine {
-    const failure = yield* this.#growTable(io, size);
+    let failure = yield* this.#clearBehind(io, old, size);
+    if (failure === 0) failure = yield* this.#growTable(io, size);
     if (failure < 0) return failure;
     this.#top.size = size;
     const hidden = yield* this.#hide(io, old, size);
     const entered = hidden < 0 ? hidden : yield* this.#enterSize(io, size);
     if (entered < 0) this.#top.size = old;
     return entered;
+  }
+
+  /** The state of a virtual machine may stand there: it is no part of what the disk shows. */
+  *#clearBehind(io: Io, old: number, size: number): Coroutine {
+    const { mapping, header, clusterSize } = this.#store;
+    const covered = clusterSize * mapping.l2Entries;
+    const tables = Math.min(header.l1Size, Math.ceil(size / covered));
+    for (let index = Math.floor(old / covered); index < tables; index++) {
+      if (mapping.l2TableOf(index * mapping.l2Entries) === 0) continue;
+      const from = Math.max(index * covered, Math.ceil(old / clusterSize) * clusterSize);
+      const failure = yield* this.#forget(io, from, (index + 1) * covered);
+      if (failure < 0) return failure;
+    }
+    return yield* this.#dropTables(io, tables * covered, old);
   }
 
   /** Of a disk's last cluster the rest is nobody's, and a backing file may be longer. */

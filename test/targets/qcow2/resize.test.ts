@@ -120,6 +120,21 @@ testQemu("what was behind the end of a disk that shrank does not come back", () 
   expectSound(path);
 });
 
+testQemu("the state of a virtual machine behind the end is no part of a disk that grows", () => {
+  for (const size of ["4M", "600M"]) {
+    const path = create(size);
+    // qemu puts it behind the disk, from the next L2 table on.
+    must(["qemu-io", "-f", "qcow2", "-c", "write -P 1 0 64k", "-c", "write -b -P 5 0 128k", path]);
+    const rig = new Rig(path);
+    expect(rig.resize(4096 * MiB)).toBe(0);
+    const at = Math.ceil(rig.size / (512 * MiB)) * 512 * MiB;
+    expect(rig.read(at, 128 * KiB).every((byte) => byte === 0)).toBe(true);
+    rig.close();
+    expect(rig.log).toEqual([]);
+    expectSound(path);
+  }
+});
+
 testQemu("nor does it from an external data file, with or without a backing file", () => {
   for (const backing of [[], ["-b", create("1M"), "-F", "qcow2"]]) {
     const data = folder(`grown${made}.data`);
