@@ -9,6 +9,7 @@
 
 import { PAGE_SIZE } from "../../src/target/memory.ts";
 import * as q from "./format.ts";
+import { KnownTables } from "./known_tables.ts";
 import { keyOf, MISS, SLICE, SUSPECT, type TableCache } from "./table_cache.ts";
 
 /** What stands at a guest offset. `MISS` (-1): the L2 table is not in memory. */
@@ -63,8 +64,10 @@ export class Mapping {
   slot = MISS;
   /** Where the file ends, up to a whole cluster: no data stands behind it. */
   dataEnd = 0;
-  /** Tables that no data may stand in: begin and end, in turn. The header is the first. */
+  /** The header, the L1 table and the refcount table: begin and end, in turn. */
   readonly forbidden: Float64Array;
+  /** All other tables, of an image that is open for writing. */
+  known = new KnownTables();
 
   constructor(
     geometry: Geometry,
@@ -221,12 +224,18 @@ export class Mapping {
     return isWhole ? this.directFile : this.dataFile;
   }
 
+  /** Nothing new may stand there: a table does. */
   isForbidden(offset: number): boolean {
+    return this.isFixed(offset) || this.known.has(Math.floor(offset * this.#clustersPerByte));
+  }
+
+  /** Nor may an L2 table that an entry leads to: it is the header, an L1 table and the like. */
+  isFixed(offset: number): boolean {
     const ranges = this.forbidden;
     for (let at = 0; at < ranges.length; at += 2) {
       if (offset >= ranges[at]! && offset < ranges[at + 1]!) return true;
     }
-    return false;
+    return this.known.isFixed(Math.floor(offset * this.#clustersPerByte));
   }
 
   /** Marks a slice that has just been loaded when an entry of it needs to be looked at. */

@@ -86,8 +86,9 @@ export class RefcountBlocks {
     const table = this.#table;
     const begin = first * clusterSize;
     const end = begin + blocks * clusterSize;
-    if (this.#store.mapping.isForbidden(begin)) {
-      return this.#store.fence(`cluster ${first} is in use and nothing counts it`);
+    for (let cluster = first; cluster < first + used; cluster++) {
+      if (!this.#store.mapping.isForbidden(cluster * clusterSize)) continue;
+      return this.#store.fence(`cluster ${cluster} is in use and nothing counts it`);
     }
     if (end > this.limit) return -ENOSPC;
     for (let at = begin; at < end; at += ZEROES_MAX) {
@@ -121,8 +122,10 @@ export class RefcountBlocks {
     copyMemory(this.#scratch, table.address + from, q.SECTOR);
     putOffset(viewAt(this.#scratch, q.SECTOR), (index * 8) % q.SECTOR, block);
     const failure = yield* this.#store.writeMeta(io, table.offset + from, this.#scratch, q.SECTOR);
-    if (failure === 0) putOffset(table.view, index * 8, block);
-    return failure;
+    if (failure < 0) return failure;
+    putOffset(table.view, index * 8, block);
+    this.#store.mapping.known.add(block / table.clusterSize);
+    return 0;
   }
 
   /**
@@ -161,6 +164,7 @@ export class RefcountBlocks {
     });
     if (taken < 0) return taken;
     Object.assign(table, { offset, clusters, entries: length / 8, address, view });
+    for (let block = first; block < first + blocks; block++) this.#store.mapping.known.add(block);
     this.#forbidTable();
     this.#release(old.cluster, old.count);
     return 0;

@@ -104,6 +104,8 @@ export class Releases {
       const slot = yield* allocator.pin(io, cluster);
       if (slot < 0) return slot;
       try {
+        const table = this.#tableAmong(cluster, upTo);
+        if (table >= 0) return this.#store.fence(`cluster ${table} is a table, and data as well`);
         yield* this.#giveBack(io, slot, cluster, upTo);
         yield* settle(cache, slot);
         for (let one = cluster; one < upTo; one++) {
@@ -149,6 +151,15 @@ export class Releases {
       const slot = cache.lookUp(keyOf(file, cluster * clusterSize + at));
       if (slot !== MISS) cache.forget(slot);
     }
+  }
+
+  /** An entry of compressed data may have led to it: its count is not the data's to drop. */
+  #tableAmong(from: number, upTo: number): number {
+    const { mapping, clusterSize } = this.#store;
+    for (let cluster = from; cluster < upTo; cluster++) {
+      if (mapping.isForbidden(cluster * clusterSize)) return cluster;
+    }
+    return -1;
   }
 
   #notCounted(cluster: number): number {
@@ -209,6 +220,7 @@ class SyncCounts {
     const { clusterSize, image } = this.#store;
     const block = table.blockOf(cluster);
     if (block <= 0) return; // nothing counts it
+    if (this.#store.mapping.isForbidden(cluster * clusterSize)) return; // it is no data
     const offset = table.sliceOffset(block, cluster);
     if (offset !== this.#offset) {
       this.write();

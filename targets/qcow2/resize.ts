@@ -210,7 +210,7 @@ export class Resizes {
 
   /** L1 entries from byte `at` to `end` of the table, all in one sector: the file first. */
   *#dropSector(io: Io, at: number, end: number): Coroutine {
-    const { mapping, clusterSize } = this.#store;
+    const { mapping } = this.#store;
     const tables: number[] = [];
     for (let entry = at; entry < end; entry += 8) {
       const table = mapping.l2TableOf((entry / 8) * mapping.l2Entries);
@@ -222,7 +222,7 @@ export class Resizes {
       for (let entry = at; entry < end; entry += 8) putOffset(sector, within + entry - at, 0);
     });
     if (failure < 0) return failure;
-    for (const table of tables) this.#parts.release(table / clusterSize, 1);
+    for (const table of tables) this.#parts.tables.letGo(table);
     return 0;
   }
 }

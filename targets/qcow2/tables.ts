@@ -42,7 +42,7 @@ export class Tables {
     const l1Index = Math.floor(cluster / mapping.l2Entries);
     for (;;) {
       const table = mapping.l2TableOf(cluster);
-      if (table < 0 || (table > 0 && mapping.isForbidden(table))) return -EIO;
+      if (table < 0 || (table > 0 && mapping.isFixed(table))) return -EIO;
       if (table > 0 && mapping.ownsTable(cluster)) return 0;
       if (!this.#busy.has(l1Index)) break;
       yield this.#done;
@@ -74,8 +74,17 @@ export class Tables {
     const durable = run.fresh && old === 0 ? 0 : yield* this.#store.barrier(io);
     if (durable < 0) return durable;
     const linked = yield* this.#link(io, l1Index, table);
-    if (linked === 0 && old !== 0) this.#release(old / clusterSize, 1);
-    return linked;
+    if (linked < 0) return linked;
+    this.#store.mapping.known.add(run.cluster);
+    if (old !== 0) this.letGo(old);
+    return 0;
+  }
+
+  /** No L1 entry leads to the table any more. */
+  letGo(table: number): void {
+    const cluster = table / this.#store.clusterSize;
+    this.#store.mapping.known.delete(cluster);
+    this.#release(cluster, 1);
   }
 
   *#zero(io: Io, table: number): Coroutine {

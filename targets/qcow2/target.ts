@@ -25,6 +25,7 @@ import { unlock } from "./luks.ts";
 import type { DiskCipher } from "./xts.ts";
 import { repairImage } from "./repair.ts";
 import { resizerOf } from "./resizer.ts";
+import { readSnapshots } from "./snapshots.ts";
 import { SLICE } from "./table_cache.ts";
 
 export interface Qcow2Config {
@@ -221,6 +222,7 @@ function refuseCorrupt({ path, header }: ChainImage): void {
 function makeWritable(chain: ChainImage): boolean {
   const header = chain.header!;
   refuseCorrupt(chain);
+  readSnapshots(chain.file, header); // nothing may be written over what they have
   if ((header.incompatible & INCOMPATIBLE_DIRTY) === 0) return false;
   // Somebody who keeps refcounts lazily did not end well: they are counted anew.
   const { corruptions } = repairImage(chain.file, header, "all");

@@ -13,6 +13,7 @@ import { beginWriting } from "./begin.ts";
 import type { ChainImage } from "./chain.ts";
 import type { FastPath } from "./fast.ts";
 import { Fill } from "./fill.ts";
+import { findTables } from "./find_tables.ts";
 import { Links } from "./link.ts";
 import { RangeLocks } from "./locks.ts";
 import type { Layer, Reader } from "./read.ts";
@@ -52,6 +53,8 @@ export class Writer {
   readonly #resizes: Resizes;
   readonly #recovering: boolean;
   readonly #log: QueueContext["log"];
+  /** Why nothing at all may be written. */
+  readonly #danger: string | undefined;
   #begun = false;
 
   constructor(chain: ChainImage, top: Layer, parts: WriterParts) {
@@ -63,6 +66,7 @@ export class Writer {
     this.#log = context.log;
     this.#store = new Store({ ...parts, mapping, header, image: chain.file });
     const table = new RefcountTable(header, chain.file, context);
+    this.#danger = findTables(chain.file, header, mapping, table);
     this.#releases = new Releases(this.#store, table);
     const release: Release = (cluster, count) => this.#releases.release(cluster, count);
     const allocator = new Allocator(this.#store, table, release, chain.file.limit);
@@ -130,6 +134,7 @@ export class Writer {
 
   #begin(): number {
     if (this.#begun) return 0;
+    if (this.#danger !== undefined) return this.#store.fence(this.#danger);
     try {
       beginWriting(this.#store.image, this.#store.header);
     } catch (error) {

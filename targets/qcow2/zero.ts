@@ -16,7 +16,7 @@ import { type WriteParts, type Writes } from "./write.ts";
 export const DISCARD = 1;
 export const UNMAP = 2;
 export const KEEP = 3;
-/** The disk ends before it: what is there must not come back, and what is not need not be hidden. */
+/** The disk ends before it: what is there must not come back, what is not need not be hidden. */
 export const FORGET = 4;
 
 const ALL = 0xffffffff;
