@@ -10,7 +10,7 @@ import { compressedPlace } from "./compressed.ts";
 import { bitmapClusters } from "./bitmaps.ts";
 import { compareCounts, readCounts } from "./compare.ts";
 import type { Counts } from "./counts.ts";
-import { type CopiedFlag, corrupt, type Findings, nothingFound } from "./findings.ts";
+import { corrupt, type Findings, MESSAGES_MAX, nothingFound, say } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, l2EntriesOf } from "./header.ts";
 import { tableOffset } from "./mapping.ts";
@@ -33,8 +33,8 @@ class Checker {
   /** Uses of each L2 table, and whether the active L1 table is among the users. */
   readonly #l2Uses = new Map<number, { uses: number; active: boolean }>();
   readonly #stored: Counts;
-  /** Of entries of the active tables; those that are right would be one for each cluster. */
-  readonly #wrongFlags: CopiedFlag[] = [];
+  /** What is said of the first wrong flags, after what is said of counts. */
+  readonly #flagMessages: string[] = [];
 
   constructor(image: SyncFile, header: Header, progress?: Progress) {
     this.#image = image;
@@ -64,7 +64,8 @@ class Checker {
       this.#use(cryptHeader.offset, cryptHeader.length, 1, "encryption header");
     }
     this.#useRefcounts();
-    compareCounts(header, this.#stored, this.#found, this.#wrongFlags);
+    compareCounts(header, this.#stored, this.#found);
+    for (const message of this.#flagMessages) say(this.#found, message);
     this.#progress(1);
     return this.#found;
   }
@@ -79,9 +80,16 @@ class Checker {
     this.#found.incomplete = true;
   }
 
+  /** Of an entry of the active tables at `offset` in the file. */
   #lookAtFlag(cluster: number, offset: number, copied: boolean): void {
-    if (copied === (this.#stored.get(cluster) === 1)) return;
-    this.#wrongFlags.push({ cluster, offset, copied });
+    const count = this.#stored.get(cluster);
+    if (copied === (count === 1)) return;
+    this.#found.corruptions++;
+    this.#found.wrongFlags++;
+    if (this.#flagMessages.length === MESSAGES_MAX) return;
+    const bit = copied ? "set" : "clear";
+    const message = `ERROR bit 63 is ${bit} at 0x${offset.toString(16)}, refcount=${count}`;
+    this.#flagMessages.push(message);
   }
 
   /** Counts the clusters that a range touches; false when it does not lie in the file. */

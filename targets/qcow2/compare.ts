@@ -2,7 +2,7 @@
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { Counts } from "./counts.ts";
-import { type CopiedFlag, corrupt, type Findings, say } from "./findings.ts";
+import { corrupt, type Findings, say } from "./findings.ts";
 import type { Header } from "./header.ts";
 import { tableOffset } from "./mapping.ts";
 import { getRefcount } from "./refcount.ts";
@@ -20,13 +20,8 @@ export function readCounts(image: SyncFile, header: Header): Counts {
   return stored;
 }
 
-/** Adds to `found` what the refcounts say that its counts do not, and these flags. */
-export function compareCounts(
-  header: Header,
-  stored: Counts,
-  found: Findings,
-  wrongFlags: CopiedFlag[],
-): void {
+/** Adds to `found` what the refcounts say that its counts do not. */
+export function compareCounts(header: Header, stored: Counts, found: Findings): void {
   const { counts } = found;
   for (const [cluster, count] of stored.entries()) {
     const used = counts.get(cluster);
@@ -38,12 +33,6 @@ export function compareCounts(
   for (const [cluster, used] of counts.entries()) {
     if (stored.get(cluster) === 0) tooFew(found, cluster, 0, used);
     found.endOffset = Math.max(found.endOffset, (cluster + 1) * header.clusterSize);
-  }
-  for (const { cluster, offset, copied } of wrongFlags) {
-    const bit = copied ? "set" : "clear";
-    const count = stored.get(cluster);
-    corrupt(found, `bit 63 is ${bit} at 0x${offset.toString(16)}, refcount=${count}`);
-    found.wrongFlags.push({ offset, copied: counts.get(cluster) === 1 });
   }
 }
 

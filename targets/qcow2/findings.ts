@@ -13,23 +13,15 @@ export interface Findings {
   total: number;
   /** Where the last cluster in use ends. */
   endOffset: number;
-  /** Entries of the active tables whose bit 63 is wrong: their offsets in the file. */
-  wrongFlags: { offset: number; copied: boolean }[];
+  /** How many entries of the active tables have a wrong bit 63: there may be millions. */
+  wrongFlags: number;
   /** Uses of each cluster, as counted. */
   counts: Counts;
   /** A table could not be followed: what it shows is in use, and not counted. */
   incomplete: boolean;
 }
 
-/** Bit 63 of an entry that shows `cluster`, and should be set where its refcount is 1. */
-export interface CopiedFlag {
-  cluster: number;
-  /** Of the entry, in the file. */
-  offset: number;
-  copied: boolean;
-}
-
-const MESSAGES_MAX = 100;
+export const MESSAGES_MAX = 100;
 
 /** `total`: clusters of the disk. */
 export function nothingFound(total: number): Findings {
@@ -41,7 +33,7 @@ export function nothingFound(total: number): Findings {
     compressed: 0,
     total,
     endOffset: 0,
-    wrongFlags: [],
+    wrongFlags: 0,
     counts: new Counts(),
     incomplete: false,
   };

@@ -5,6 +5,7 @@ import { beginRepair } from "./begin.ts";
 import { checkImage, type Progress } from "./check.ts";
 import { storedCounts } from "./compare.ts";
 import type { Findings } from "./findings.ts";
+import { correctFlags } from "./flags.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader, readStart } from "./header.ts";
 import { putOffset, tableOffset } from "./mapping.ts";
@@ -38,12 +39,8 @@ export function repairImage(
   if (found.incomplete) return checkImage(image, header, progress);
   // Afterwards: bit 63 says that a count is one, so the count comes first.
   const now = readHeader(readStart(image), image.path, image.size());
-  for (const { offset, copied } of checkImage(image, now).wrongFlags) {
-    const byte = new Uint8Array(1);
-    image.read(byte, offset);
-    byte[0] = copied ? byte[0]! | 0x80 : byte[0]! & 0x7f;
-    image.write(byte, offset);
-  }
+  const { wrongFlags, counts } = checkImage(image, now);
+  if (wrongFlags > 0) correctFlags(image, now, counts);
   image.sync();
   const left = checkImage(image, now, progress);
   if (left.corruptions === 0 && now.version >= 3) clearMarks(image, now);
