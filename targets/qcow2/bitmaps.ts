@@ -9,6 +9,12 @@ import { getOffset } from "./mapping.ts";
 export const BITMAP_IN_USE = 1;
 export const BITMAP_AUTO = 2;
 const EXTRA_DATA_COMPATIBLE = 4;
+const KNOWN_FLAGS = 7;
+const DIRTY_TRACKING = 1;
+/** qemu's limits: 512 bytes to 2 GiB. */
+const GRANULARITY_BITS_MIN = 9;
+const GRANULARITY_BITS_MAX = 31;
+const NAME_MAX = 1023;
 const ENTRY = 24;
 
 export interface Bitmap {
@@ -22,6 +28,8 @@ export interface Bitmap {
   name: string;
   /** Bytes of the disk that one bit stands for. */
   granularity: number;
+  /** What its entry must not say; undefined when it is right. */
+  wrong: string | undefined;
 }
 
 export interface BitmapDirectory {
@@ -59,10 +67,25 @@ export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
       isForeign: extra > 0 && (flags & EXTRA_DATA_COMPATIBLE) === 0,
       name: new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameLength)),
       granularity: 2 ** view.getUint8(at + 17),
+      wrong: whatIsWrong(view, at),
     });
     at += Math.ceil((nameAt + nameLength - at) / 8) * 8;
   }
   return { bytes, bitmaps };
+}
+
+/** In the fields of an entry, each by itself. */
+function whatIsWrong(view: DataView, at: number): string | undefined {
+  const flags = view.getUint32(at + 12);
+  const type = view.getUint8(at + 16);
+  const bits = view.getUint8(at + 17);
+  const nameLength = view.getUint16(at + 18);
+  if ((flags & ~KNOWN_FLAGS) !== 0) return `reserved flags are set, 0x${flags.toString(16)}`;
+  if (type !== DIRTY_TRACKING) return `its type is ${type}, not ${DIRTY_TRACKING}`;
+  if (bits < GRANULARITY_BITS_MIN || bits > GRANULARITY_BITS_MAX) {
+    return `its granularity is 2^${bits} bytes`;
+  }
+  return nameLength === 0 || nameLength > NAME_MAX ? "its name is empty or too long" : undefined;
 }
 
 export interface Used {

@@ -7,13 +7,14 @@
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import { compressedPlace } from "./compressed.ts";
-import { bitmapClusters } from "./bitmaps.ts";
+import { bitmapClusters, readBitmaps } from "./bitmaps.ts";
 import { compareCounts, readCounts } from "./compare.ts";
 import type { Counts } from "./counts.ts";
 import { corrupt, type Findings, MESSAGES_MAX, nothingFound, say } from "./findings.ts";
 import * as q from "./format.ts";
 import { type Header, l2EntriesOf } from "./header.ts";
-import { tableOffset } from "./mapping.ts";
+import { blockOffset, tableOffset } from "./mapping.ts";
+import { printable } from "./names.ts";
 import { readSnapshots } from "./snapshots.ts";
 
 /** Told how far the work is, from 0 to 1. */
@@ -56,6 +57,9 @@ class Checker {
       this.#walkL2(offset, uses, active);
       this.#progress((index + 1) / (tables.length + 1));
     });
+    for (const { name, wrong } of readBitmaps(this.#image, header).bitmaps) {
+      if (wrong !== undefined) this.#corrupt(`bitmap '${printable(name)}': ${wrong}`);
+    }
     for (const { offset, length, what } of bitmapClusters(this.#image, header)) {
       this.#use(offset, length, 1, what);
     }
@@ -84,12 +88,15 @@ class Checker {
   #lookAtFlag(cluster: number, offset: number, copied: boolean): void {
     const count = this.#stored.get(cluster);
     if (copied === (count === 1)) return;
+    this.#wrongFlag(offset, copied ? "set" : "clear", count);
+  }
+
+  #wrongFlag(offset: number, bit: string, count?: number): void {
     this.#found.corruptions++;
     this.#found.wrongFlags++;
     if (this.#flagMessages.length === MESSAGES_MAX) return;
-    const bit = copied ? "set" : "clear";
-    const message = `ERROR bit 63 is ${bit} at 0x${offset.toString(16)}, refcount=${count}`;
-    this.#flagMessages.push(message);
+    const refcount = count === undefined ? "" : `, refcount=${count}`;
+    this.#flagMessages.push(`ERROR bit 63 is ${bit} at 0x${offset.toString(16)}${refcount}`);
   }
 
   /** Counts the clusters that a range touches; false when it does not lie in the file. */
@@ -108,6 +115,10 @@ class Checker {
   #useSnapshots(): void {
     const table = readSnapshots(this.#image, this.#header);
     this.#use(this.#header.snapshotsOffset, table.length, 1, "snapshot table");
+    table.snapshots.forEach(({ diskSize }, index) => {
+      if (this.#header.version < 3 || diskSize !== undefined) return;
+      this.#corrupt(`snapshot ${index + 1} does not say how large its disk is`);
+    });
     const tables = new Map<number, { size: number; uses: number }>();
     for (const { l1Offset, l1Size } of table.snapshots) {
       const known = tables.get(l1Offset);
@@ -214,7 +225,10 @@ class Checker {
       return;
     }
     if (active) this.#found.allocated++;
-    if (this.#header.externalData) return;
+    if (this.#header.externalData) {
+      if (active && !copied) this.#wrongFlag(at, "clear, and data is external");
+      return;
+    }
     this.#use(offset, this.#clusterSize, uses, "data cluster");
     if (active) this.#lookAtFlag(offset / this.#clusterSize, at, copied);
   }
@@ -225,7 +239,7 @@ class Checker {
     this.#use(refcountTableOffset, length, 1, "refcount table");
     const table = this.#read(refcountTableOffset, length);
     for (let index = 0; index < length / 8; index++) {
-      const block = tableOffset(table, index * 8, this.#clusterSize);
+      const block = blockOffset(table, index * 8, this.#clusterSize);
       if (block < 0) this.#corrupt(`entry ${index} of the refcount table cannot be right`);
       if (block > 0) this.#use(block, this.#clusterSize, 1, "refcount block");
     }

@@ -4,7 +4,7 @@ import type { SyncFile } from "../../src/target/file_io.ts";
 import { Counts } from "./counts.ts";
 import { corrupt, type Findings, say } from "./findings.ts";
 import type { Header } from "./header.ts";
-import { tableOffset } from "./mapping.ts";
+import { blockOffset } from "./mapping.ts";
 import { getRefcount } from "./refcount.ts";
 
 /**
@@ -59,7 +59,7 @@ export function* storedCounts(
   const view = new DataView(bytes.buffer);
   const blocks = new Set<number>();
   for (let index = 0; index < length / 8; index++) {
-    const block = tableOffset(tableView, index * 8, clusterSize);
+    const block = blockOffset(tableView, index * 8, clusterSize);
     if (block <= 0 || block >= image.size() || blocks.has(block)) continue;
     blocks.add(block);
     bytes.fill(0);

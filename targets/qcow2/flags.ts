@@ -32,8 +32,9 @@ function correctTable(image: SyncFile, header: Header, counts: Counts, table: nu
     if ((high & q.HIGH_COMPRESSED) !== 0) continue;
     const low = (view.getUint32(at + 4) & q.LOW_OFFSET) >>> 0;
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + low;
-    if (offset === 0 || header.externalData) continue;
-    changed = setFlag(view, at, counts.get(offset / clusterSize) === 1) || changed;
+    if (offset === 0) continue;
+    const isAlone = header.externalData || counts.get(offset / clusterSize) === 1;
+    changed = setFlag(view, at, isAlone) || changed;
   }
   if (changed) image.write(bytesOf(view), table);
 }

@@ -253,12 +253,20 @@ export class Mapping {
   }
 }
 
-/** The offset in an L1 or refcount table entry at `at`: 0 for none, -1 for what cannot be. */
+/** The offset in an L1 table entry at `at`: 0 for none, -1 for what cannot be. */
 export function tableOffset(table: DataView, at: number, clusterSize: number): number {
-  const high = table.getInt32(at) & ~q.HIGH_COPIED;
+  const entry = table.getInt32(at);
+  const high = entry & ~q.HIGH_COPIED;
   const low = table.getInt32(at + 4);
   if (high > q.HIGH_OFFSET || (low & (~q.LOW_OFFSET | (clusterSize - 1))) !== 0) return MISS;
+  // Bit 63 of an entry without an offset: something was there.
+  if ((high | low) === 0 && entry !== 0) return MISS;
   return high * q.TWO_32 + (low >>> 0);
+}
+
+/** The same of an entry of the refcount table, where bit 63 means nothing and has to be 0. */
+export function blockOffset(table: DataView, at: number, clusterSize: number): number {
+  return table.getInt32(at) < 0 ? MISS : tableOffset(table, at, clusterSize);
 }
 
 /** An offset, or any other 64-bit number, as the format has them; inexact from 2^53 on. */

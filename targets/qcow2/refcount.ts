@@ -4,7 +4,7 @@ import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import type { QueueContext } from "../../src/target/target.ts";
 import type { SyncFile } from "../../src/target/file_io.ts";
 import type { Header } from "./header.ts";
-import { getOffset, putOffset, tableOffset } from "./mapping.ts";
+import { getOffset, putOffset, blockOffset } from "./mapping.ts";
 import { SLICE } from "./table_cache.ts";
 
 /** Entry `index` of the refcounts that begin at `base`; 2^order bits each. */
@@ -71,7 +71,7 @@ export class RefcountTable {
   /** The refcount block in charge of a cluster: 0 for none, -1 for what cannot be. */
   blockOf(cluster: number): number {
     const index = Math.floor(cluster / this.blockEntries);
-    return index < this.entries ? tableOffset(this.view, index * 8, this.clusterSize) : 0;
+    return index < this.entries ? blockOffset(this.view, index * 8, this.clusterSize) : 0;
   }
 
   /** Where in the file the slice with this cluster's count stands; `block` from `blockOf`. */

@@ -8,7 +8,7 @@ import type { Findings } from "./findings.ts";
 import { correctFlags } from "./flags.ts";
 import * as q from "./format.ts";
 import { type Header, ImageError, readHeader, readStart } from "./header.ts";
-import { putOffset, tableOffset } from "./mapping.ts";
+import { putOffset, blockOffset } from "./mapping.ts";
 import { getRefcount, setRefcount } from "./refcount.ts";
 
 export type Repair = "leaks" | "all";
@@ -88,7 +88,7 @@ class StoredCounts {
   /** Where the table leads; -1 where that cannot be. */
   *blocks(): Generator<number> {
     for (let at = 0; at < this.#table.byteLength; at += 8) {
-      const block = tableOffset(this.#table, at, this.#header.clusterSize);
+      const block = blockOffset(this.#table, at, this.#header.clusterSize);
       if (block !== 0) yield block;
     }
   }
@@ -96,7 +96,7 @@ class StoredCounts {
   blockOf(cluster: number): number {
     const at = Math.floor(cluster / this.#entries) * 8;
     if (at >= this.#table.byteLength) return 0;
-    return tableOffset(this.#table, at, this.#header.clusterSize);
+    return blockOffset(this.#table, at, this.#header.clusterSize);
   }
 
   get(cluster: number): number {
@@ -225,7 +225,7 @@ function oldStructures(image: SyncFile, header: Header): Map<number, number> {
   const bytes = new Uint8Array(refcountTableClusters * clusterSize);
   image.read(bytes, refcountTableOffset);
   for (let at = 0; at < bytes.length; at += 8) {
-    const block = tableOffset(new DataView(bytes.buffer), at, clusterSize);
+    const block = blockOffset(new DataView(bytes.buffer), at, clusterSize);
     if (block > 0 && block < image.size()) add(block / clusterSize);
   }
   return uses;

@@ -172,3 +172,82 @@ testQemu("a dirty image has its refcounts counted anew before it is written to",
       .every((byte) => byte === 7),
   ).toBe(true);
 });
+
+/** One image each that qemu-img calls corrupt, or does not open. */
+function expectCorrupt(path: string, line: string): void {
+  const { status, lines } = qcow2Tools.check(path, { repair: undefined });
+  expect(lines.join("\n")).toContain(line);
+  expect(status).toBe(2);
+  expect([1, 2]).toContain(check(path).status);
+}
+
+function change(path: string, how: (view: DataView, bytes: Buffer) => void): void {
+  const bytes = readFileSync(path);
+  how(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), bytes);
+  writeFileSync(path, bytes);
+}
+
+const OFFSET = 0x00ff_ffff_ffff_fe00n;
+
+function create(name: string, ...options: string[]): string {
+  const path = folder(name);
+  must(["qemu-img", "create", "-q", "-f", "qcow2", ...options, path, "8M"]);
+  qemuIo(path, ["write -P 1 0 1M"]);
+  return path;
+}
+
+testQemu("an entry of the refcount table with bit 63 is an error, and makes new blocks", () => {
+  for (const entry of ["of a block", "of nothing"]) {
+    const path = create(`table-${entry.length}`);
+    change(path, (view) => {
+      const at = Number(view.getBigUint64(48)) + (entry === "of nothing" ? 8 : 0);
+      view.setBigUint64(at, view.getBigUint64(at) | (1n << 63n));
+    });
+    expectCorrupt(path, "of the refcount table cannot be right");
+    expect(qcow2Tools.check(path, { repair: "all" })).toMatchObject({ status: 0 });
+    expect(check(path)).toMatchObject({ status: 0 });
+  }
+});
+
+testQemu("an entry of an external data file without bit 63 is an error, and is put right", () => {
+  const path = create("external", "-o", `data_file=${folder("external.data")}`);
+  change(path, (view) => {
+    const l2 = Number(view.getBigUint64(Number(view.getBigUint64(40))) & OFFSET);
+    view.setBigUint64(l2 + 8, view.getBigUint64(l2 + 8) & OFFSET);
+  });
+  expectCorrupt(path, "bit 63 is clear, and data is external");
+  expect(qcow2Tools.check(path, { repair: "all" })).toMatchObject({ status: 0 });
+  expect(check(path)).toMatchObject({ status: 0 });
+});
+
+testQemu("a snapshot of version 3 that does not say how large its disk is is an error", () => {
+  const path = create("snapshot", "-o", "compat=0.10");
+  must(["qemu-img", "snapshot", "-c", "s", path]);
+  change(path, (view, bytes) => {
+    const at = Number(view.getBigUint64(64));
+    const names = view.getUint16(at + 12) + view.getUint16(at + 14);
+    const extra = view.getUint32(at + 36);
+    bytes.copyWithin(at + 40, at + 40 + extra, at + 40 + extra + names);
+    view.setUint32(at + 36, 0);
+  });
+  expect(qcow2Tools.check(path, { repair: undefined })).toMatchObject({ status: 0 });
+  change(path, (view, bytes) => {
+    bytes.fill(0, 72, 512);
+    view.setUint32(4, 3);
+    view.setUint32(96, 4);
+    view.setUint32(100, 104);
+  });
+  expectCorrupt(path, "snapshot 1 does not say how large its disk is");
+});
+
+testQemu.each([
+  ["reserved flags are set, 0x8", 15, 8],
+  ["its type is 2, not 1", 16, 2],
+  ["its granularity is 2^8 bytes", 17, 8],
+  ["its granularity is 2^60 bytes", 17, 60],
+])("a bitmap of which %s is an error", (line, at, value) => {
+  const path = create(`bitmap${at}-${value}`);
+  must(["qemu-img", "bitmap", "--add", path, "some-name"]);
+  change(path, (_, bytes) => void (bytes[bytes.lastIndexOf("some-name") - 24 + at] = value));
+  expectCorrupt(path, `bitmap 'some-name': ${line}`);
+});

@@ -62,6 +62,21 @@ for (const stranger of ["data", "l2"] as const) {
 }
 
 for (const repair of ["leaks", "all"] as Repair[]) {
+  testQemu(`what an L1 entry of bit 63 alone has lost sight of is not freed by ${repair}`, () => {
+    const path = image(`bare-${repair}`);
+    const before = contents(path);
+    let entry = 0n;
+    change(path, (view, { l1 }) => {
+      entry = view.getBigUint64(l1);
+      view.setBigUint64(l1, 1n << 63n);
+    });
+    expect(qcow2Tools.check(path, KIND)).toMatchObject({ status: 2 });
+    expect(qcow2Tools.check(path, { repair })).toMatchObject({ status: 2 });
+    change(path, (view, { l1 }) => view.setBigUint64(l1, entry));
+    expect(check(path)).toMatchObject({ status: 0 });
+    expect(contents(path).equals(before)).toBe(true);
+  });
+
   testQemu(`what stands behind a table that cannot be followed is not freed by ${repair}`, () => {
     const path = image(`reserved-${repair}`);
     const before = contents(path);
