@@ -58,6 +58,7 @@ export function readBitmaps(image: SyncFile, header: Header): BitmapDirectory {
     const nameLength = view.getUint16(at + 18);
     const extra = view.getUint32(at + 20);
     const nameAt = at + ENTRY + extra;
+    if (nameAt + nameLength > directorySize) refuse("is shorter than its bitmaps");
     const flags = view.getUint32(at + 12);
     bitmaps.push({
       at,

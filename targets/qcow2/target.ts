@@ -11,6 +11,7 @@ import { DescriptorFile } from "../../src/target/file_io.ts";
 import { PAGE_SIZE } from "../../src/target/memory.ts";
 import { absolutePath, hasShape, parseSize, UsageError } from "../../src/target/parse.ts";
 import { defineTarget, type Disk } from "../../src/target/target.ts";
+import { readBitmaps } from "./bitmaps.ts";
 import { type ChainImage, diskSize, openChain } from "./chain.ts";
 import { Engine } from "./engine.ts";
 import {
@@ -222,7 +223,9 @@ function refuseCorrupt({ path, header }: ChainImage): void {
 function makeWritable(chain: ChainImage): boolean {
   const header = chain.header!;
   refuseCorrupt(chain);
-  readSnapshots(chain.file, header); // nothing may be written over what they have
+  // What is needed by the first WRITE had better be found wrong now.
+  readSnapshots(chain.file, header);
+  readBitmaps(chain.file, header);
   if ((header.incompatible & INCOMPATIBLE_DIRTY) === 0) return false;
   // Somebody who keeps refcounts lazily did not end well: they are counted anew.
   const { corruptions } = repairImage(chain.file, header, "all");

@@ -66,6 +66,27 @@ testQemu("qemu does not write to an image that we serve, nor we to one that it h
   target.open(configOf(path)).close();
 });
 
+testQemu("an image whose bitmaps cannot be read is refused for writing, before the first", () => {
+  const spoil = (path: string, how: (view: DataView, entry: number) => void): void => {
+    const bytes = readFileSync(path);
+    how(new DataView(bytes.buffer, bytes.byteOffset), bytes.lastIndexOf("some-name") - 24);
+    writeFileSync(path, bytes);
+  };
+  const longName = (view: DataView, entry: number): void => view.setUint16(entry + 18, 5000);
+  const oneMore = (view: DataView): void => {
+    let at = 112;
+    while (view.getUint32(at) !== EXTENSION_BITMAPS) at += 8 + view.getUint32(at + 4);
+    view.setUint32(at + 8, 2);
+  };
+  for (const how of [longName, oneMore]) {
+    const path = create();
+    must(["qemu-img", "bitmap", "--add", path, "some-name"]);
+    spoil(path, how);
+    expect(refusal(path)).toContain("the bitmap directory is shorter than its bitmaps");
+    target.open(configOf(path, true)).close();
+  }
+});
+
 testQemu("we refuse what qemu has open for writing, and share what it only reads", async () => {
   const path = create();
   const holdOpen = async (...options: string[]) => {
