@@ -72,7 +72,7 @@ class ChainOpener {
     };
     const header = image.header;
     if (header === undefined) return image;
-    if (header.size === 0 && this.#whole) throw emptyDisk(path);
+    if (header.size === 0 && this.#whole && index === 0) throw emptyDisk(path);
     if (header.dataFileName !== undefined && header.externalData) {
       const dataPath = beside(path, header.dataFileName, "external data file");
       [image.dataFile, image.dataIndex] = standing(path, "data file", dataPath, () =>

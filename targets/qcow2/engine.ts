@@ -112,6 +112,7 @@ export class Engine implements Handlers {
 
   #loadL1(image: ChainImage, header: Header): DataView {
     const length = header.l1Size * 8;
+    if (length === 0) return new DataView(new ArrayBuffer(0)); // of a disk without a byte
     const address = this.#context.allocate(length);
     // Mapped memory is whole pages, and a view of words needs whole words.
     image.file.read(bytesAt(address, length), header.l1Offset);

@@ -3,7 +3,7 @@
 import * as q from "./format.ts";
 import type { Refuse } from "./header.ts";
 import { getOffset } from "./mapping.ts";
-import { printable } from "./names.ts";
+import { printable, textOf } from "./names.ts";
 
 export interface FeatureName {
   /** 0 incompatible, 1 compatible, 2 autoclear. */
@@ -69,16 +69,16 @@ export function readExtensions(
 }
 
 function readExtension(type: number, data: DataView, found: Extensions, refuse: Refuse): void {
-  if (type === q.EXTENSION_BACKING_FORMAT) found.backingFormat = text(data);
-  else if (type === q.EXTENSION_DATA_FILE) found.dataFileName = text(data);
+  if (type === q.EXTENSION_BACKING_FORMAT) {
+    found.backingFormat = text(data) || undefined; // an empty name is none
+  } else if (type === q.EXTENSION_DATA_FILE) found.dataFileName = text(data);
   else if (type === q.EXTENSION_FEATURE_NAMES) found.featureNames = featureNames(data);
   else if (type === q.EXTENSION_BITMAPS) found.bitmaps = bitmaps(data, refuse);
   else if (type === q.EXTENSION_CRYPT_HEADER) found.cryptHeader = cryptHeader(data, refuse);
 }
 
 function text(data: DataView): string {
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return new TextDecoder().decode(bytes).replace(/\0+$/, "");
+  return textOf(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
 }
 
 function featureNames(data: DataView): FeatureName[] {

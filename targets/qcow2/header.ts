@@ -4,7 +4,7 @@ import { type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { type Extensions, readExtensions } from "./extensions.ts";
 import * as q from "./format.ts";
 import { getOffset } from "./mapping.ts";
-import { hasControls } from "./names.ts";
+import { hasControls, textOf } from "./names.ts";
 
 export interface Header extends Extensions {
   version: number;
@@ -69,7 +69,7 @@ export function readHeader(bytes: Uint8Array, path: string, fileSize: number): H
     version,
     clusterBits,
     clusterSize: 2 ** clusterBits,
-    size: offsetAt(q.SIZE_AT, "size"),
+    size: readSize(view, refuse),
     cryptMethod: view.getUint32(q.CRYPT_METHOD_AT),
     l1Size: view.getUint32(q.L1_SIZE_AT),
     l1Offset: offsetAt(q.L1_TABLE_OFFSET_AT, "l1_table_offset"),
@@ -138,6 +138,16 @@ function readOffset(view: DataView, at: number, name: string, refuse: Refuse): n
   return value;
 }
 
+/** A disk may be larger than the file that it is in, but no device is. */
+function readSize(view: DataView, refuse: Refuse): number {
+  const size = getOffset(view, q.SIZE_AT);
+  if (size > q.OFFSET_MAX) {
+    const said = view.getBigUint64(q.SIZE_AT).toString(16);
+    refuse(`size is 0x${said}: a disk of 2^52 bytes (4 PiB) is the largest that is served`);
+  }
+  return size;
+}
+
 /** Bits that change the meaning of the image and that we do not know, by the image's names. */
 function refuseUnknown(view: DataView, header: Header, refuse: Refuse): void {
   if (header.version === 2) return;
@@ -170,7 +180,8 @@ function readBackingName(
     refuse(`backing_file_offset is ${offset}: the name does not lie inside the first cluster`);
   }
   if (offset + length > bytes.length) refuse("ends inside the name of the backing file");
-  const name = new TextDecoder().decode(bytes.subarray(offset, offset + length));
+  const name = textOf(bytes.subarray(offset, offset + length));
+  if (name === "") return undefined;
   if (hasControls(name)) refuse("the name of the backing file has control characters in it");
   return name;
 }

@@ -9,3 +9,8 @@ export function printable(text: string): string {
 export function hasControls(name: string): boolean {
   return [...name].some((letter) => letter < " " || letter === "\x7f");
 }
+
+/** Some writers count the NUL that ends a name as part of it. */
+export function textOf(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes).replace(/\0+$/, "");
+}

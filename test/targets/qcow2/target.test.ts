@@ -211,8 +211,50 @@ testQemu("what is wrong with a file that nobody named is told with the image tha
 
 testQemu("a number that no file has is shown as it stands there", () => {
   const path = create();
-  poke(path, 24, ...Array.from({ length: 8 }, () => 0xff));
-  expect(refusal(path)).toContain("size is 0xffffffffffffffff, larger than any file");
+  poke(path, 40, ...Array.from({ length: 8 }, () => 0xff));
+  expect(refusal(path)).toContain("l1_table_offset is 0xffffffffffffffff, larger than any file");
+  const large = create();
+  poke(large, 24, 0, 0x10, 0, 0, 0, 0, 2, 0);
+  expect(refusal(large)).toContain(
+    "size is 0x10000000000200: a disk of 2^52 bytes (4 PiB) is the largest that is served",
+  );
+});
+
+testQemu("a backing file without a byte shows zeros", () => {
+  const empty = folder("empty-base.qcow2");
+  must(["qemu-img", "create", "-q", "-f", "qcow2", empty, "0"]);
+  const path = create("-b", empty, "-F", "qcow2");
+  target.open(configOf(path)).close();
+  const rig = new Rig(path);
+  const bytes = new Uint8Array(512).fill(1);
+  expect(rig.run([{ op: OP_WRITE, offset: 512, length: 512, bytes }])[0]!.result).toBe(512);
+  expect(rig.read(0, 4096)).toEqual(
+    Buffer.concat([Buffer.alloc(512), bytes, Buffer.alloc(4096 - 1024)]),
+  );
+  rig.close();
+});
+
+testQemu("a NUL at the end of a name, and a format without a name, are as if not there", () => {
+  const base = folder("plain-base.raw");
+  writeFileSync(base, new Uint8Array(1 << 20).fill(0x41));
+  const made = (): string => create("-b", base, "-F", "raw");
+  const served = (path: string): number => {
+    const rig = new Rig(path);
+    const [byte] = rig.read(0, 512);
+    rig.close();
+    return byte!;
+  };
+  const named = made();
+  poke(named, 19, base.length + 1);
+  expect(served(named)).toBe(0x41);
+  const empty = made();
+  const bytes = readFileSync(empty);
+  const at = bytes.indexOf(Buffer.from([0xe2, 0x79, 0x2a, 0xca]));
+  bytes.writeUInt32BE(0, at + 4);
+  bytes.copyWithin(at + 8, at + 16, 4096);
+  bytes.writeBigUInt64BE(bytes.readBigUInt64BE(8) - 8n, 8);
+  writeFileSync(empty, bytes);
+  expect(served(empty)).toBe(0x41);
 });
 
 testQemu(
