@@ -5,7 +5,14 @@ import { dirname, isAbsolute } from "node:path";
 import { ENOENT, type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { looksRaw, otherFormat } from "./foreign.ts";
 import { SECTOR } from "./format.ts";
-import { type Header, ImageError, isQcow2, readHeader, readStart } from "./header.ts";
+import {
+  type Header,
+  ImageError,
+  isQcow2,
+  l1EntriesNeeded,
+  readHeader,
+  readStart,
+} from "./header.ts";
 import { printable } from "./names.ts";
 
 /** One image of a chain, as its files are open. */
@@ -34,6 +41,9 @@ export type OpenFile = (path: string, readOnly: boolean) => SyncFile;
  */
 const CHAIN_MAX = 60;
 
+/** Of all images of a chain; they are in memory as long as it is open. One has 32 MiB at most. */
+const L1_BYTES_MAX = 128 << 20;
+
 /** Opens `path` and all behind it. Throws SysError. */
 export function openChain(path: string, readOnly: boolean, open: OpenFile): ChainImage {
   return new ChainOpener(open, true).image(path, "qcow2", readOnly);
@@ -48,6 +58,7 @@ class ChainOpener {
   readonly #open: OpenFile;
   readonly #whole: boolean;
   readonly #paths: string[] = [];
+  #l1Bytes = 0;
 
   constructor(open: OpenFile, whole: boolean) {
     this.#open = open;
@@ -72,6 +83,7 @@ class ChainOpener {
     };
     const header = image.header;
     if (header === undefined) return image;
+    this.#countL1(image, header);
     if (header.size === 0 && this.#whole && index === 0) throw emptyDisk(path);
     if (header.dataFileName !== undefined && header.externalData) {
       const dataPath = beside(path, header.dataFileName, "external data file");
@@ -94,6 +106,13 @@ class ChainOpener {
       if (this.#whole || !(error instanceof SysError)) throw error;
       image.backingError = error;
     }
+  }
+
+  #countL1(image: ChainImage, header: Header): void {
+    this.#l1Bytes += l1Bytes(image, header);
+    if (this.#l1Bytes <= L1_BYTES_MAX || !this.#whole) return;
+    const most = `${L1_BYTES_MAX >> 20} MiB`;
+    throw new ImageError(this.#paths[0]!, `the L1 tables of its chain take more than ${most}`);
   }
 
   #file(path: string, readOnly: boolean): [file: SyncFile, index: number] {
@@ -154,6 +173,11 @@ function backingFormat(image: string, header: Header): string | undefined {
   const format = header.backingFormat;
   if (format === undefined || format === "raw" || format === "qcow2") return format;
   throw new ImageError(image, `its backing file is '${printable(format)}', not raw or qcow2`);
+}
+
+/** What memory has of an L1 table: nobody asks a backing file for what is behind its end. */
+export function l1Bytes(image: ChainImage, header: Header): number {
+  return 8 * (image.index === 0 ? header.l1Size : l1EntriesNeeded(header));
 }
 
 /** Bytes of an image's disk, in whole sectors: the rest of a raw file's last one reads zeros. */

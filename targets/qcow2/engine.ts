@@ -16,7 +16,7 @@ import {
   type QueueContext,
   UNSUPPORTED,
 } from "../../src/target/target.ts";
-import { type ChainImage, diskSize } from "./chain.ts";
+import { type ChainImage, diskSize, l1Bytes } from "./chain.ts";
 import { FastPath } from "./fast.ts";
 import type { Header } from "./header.ts";
 import { Mapping } from "./mapping.ts";
@@ -111,7 +111,7 @@ export class Engine implements Handlers {
   }
 
   #loadL1(image: ChainImage, header: Header): DataView {
-    const length = header.l1Size * 8;
+    const length = l1Bytes(image, header);
     if (length === 0) return new DataView(new ArrayBuffer(0)); // of a disk without a byte
     const address = this.#context.allocate(length);
     // Mapped memory is whole pages, and a view of words needs whole words.

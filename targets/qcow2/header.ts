@@ -192,7 +192,7 @@ function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
     refuse(`refcount_order is ${header.refcountOrder}; 6 (64 bits) is the most`);
   }
   if (l1Size * 8 > q.L1_BYTES_MAX) refuse(`l1_size is ${l1Size}; a table has 32 MiB at the most`);
-  const needed = Math.ceil(header.size / (clusterSize * l2EntriesOf(header)));
+  const needed = l1EntriesNeeded(header);
   if (l1Size < needed) refuse(`l1_size is ${l1Size}; a disk of this size needs ${needed}`);
   checkTable("l1_table_offset", header.l1Offset, l1Size * 8, clusterSize, fileSize, refuse);
   const refcountTable = header.refcountTableClusters * clusterSize;
@@ -273,6 +273,11 @@ function refuseEncrypted(header: Header, refuse: Refuse): void {
 /** The external data file is to stay a raw image of the disk. */
 export function isRawData(header: Header): boolean {
   return header.externalData && (header.autoclearLow & q.AUTOCLEAR_RAW_DATA_FILE) !== 0;
+}
+
+/** Entries of the L1 table that the disk itself has a use for. */
+export function l1EntriesNeeded(header: Header): number {
+  return Math.ceil(header.size / (header.clusterSize * l2EntriesOf(header)));
 }
 
 /** Entries of one L2 table. */

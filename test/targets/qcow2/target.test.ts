@@ -220,6 +220,39 @@ testQemu("a number that no file has is shown as it stands there", () => {
   );
 });
 
+/** Images one upon the other, each with an L1 table of 32 MiB that is a hole. */
+function chainOfHoles(length: number, size: number): string {
+  let path = "";
+  for (let one = 0; one < length; one++) {
+    const backing = path === "" ? [] : ["-b", path, "-F", "qcow2"];
+    const options = ["-o", "cluster_size=512", ...backing];
+    path = folder(`holes${made++}.qcow2`);
+    must(["qemu-img", "create", "-q", "-f", "qcow2", ...options, path, "1M"]);
+    const fields = Buffer.alloc(24);
+    fields.writeBigUInt64BE(BigInt(size), 0);
+    fields.writeUInt32BE((32 << 20) / 8, 12);
+    fields.writeBigUInt64BE(BigInt(1 << 20), 16);
+    poke(path, 24, ...fields);
+    truncateSync(path, 33 << 20);
+  }
+  return path;
+}
+
+testQemu("of the L1 table of a backing file only what its size needs takes memory", () => {
+  const rig = new Rig(chainOfHoles(12, 1 << 20));
+  expect(rig.read(0, 512)).toEqual(Buffer.alloc(512));
+  expect(rig.allocated).toBeLessThan(120 << 20);
+  rig.close();
+});
+
+testQemu("the L1 tables of a chain have a bound together", () => {
+  target.open(configOf(chainOfHoles(4, 2 ** 37), true)).close();
+  const path = chainOfHoles(5, 2 ** 37);
+  expect(refusal(path, true)).toContain(
+    `${path}: the L1 tables of its chain take more than 128 MiB`,
+  );
+});
+
 testQemu("a backing file without a byte shows zeros", () => {
   const empty = folder("empty-base.qcow2");
   must(["qemu-img", "create", "-q", "-f", "qcow2", empty, "0"]);
