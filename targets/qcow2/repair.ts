@@ -175,18 +175,19 @@ function refuseTooMany(image: SyncFile, header: Header, cluster: number, used: n
 }
 
 /**
- * New blocks and a new table behind the end of the file, which the header takes to at last. The
- * old ones are counted no more, and so they are free.
+ * New blocks and a new table behind all that is in use, which the header takes to at last. The old
+ * ones are counted no more, and so they are free. A file grows by them; a block device cannot.
  */
 function rebuild(image: SyncFile, header: Header, found: Findings): void {
   const { clusterSize, refcountOrder } = header;
   const entries = (clusterSize * 8) / 2 ** refcountOrder;
-  const first = Math.ceil(image.size() / clusterSize);
+  const end = Number.isFinite(image.limit) ? found.endOffset : image.size();
+  const first = Math.ceil(end / clusterSize);
   let blocks = 0;
   let clusters = 0;
-  for (let end = -1; end !== first + blocks + clusters;) {
-    end = first + blocks + clusters;
-    blocks = Math.ceil(end / entries);
+  for (let behind = -1; behind !== first + blocks + clusters;) {
+    behind = first + blocks + clusters;
+    blocks = Math.ceil(behind / entries);
     clusters = Math.ceil((blocks * 8) / clusterSize);
   }
   if (clusters * clusterSize > q.REFCOUNT_TABLE_BYTES_MAX) {

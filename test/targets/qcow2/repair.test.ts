@@ -1,9 +1,11 @@
 /** A repair takes away what nobody uses, and never what somebody might. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { DescriptorFile, type SyncFile } from "../../../src/target/file_io.ts";
+import { readHeader, readStart } from "../../../targets/qcow2/header.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
-import type { Repair } from "../../../targets/qcow2/repair.ts";
+import { type Repair, repairImage } from "../../../targets/qcow2/repair.ts";
 import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
 import { headerOf } from "./reference.ts";
 import { MEMORY, tempFolder } from "../../temp.ts";
@@ -117,3 +119,37 @@ test.skipIf(!hasQemu)(
   },
   20_000, // reading it every time takes minutes
 );
+
+/** As a block device: it ends where it ends. */
+function deviceOf(file: DescriptorFile): SyncFile {
+  const limit = file.size();
+  return {
+    path: file.path,
+    limit,
+    size: () => limit,
+    read: (bytes, offset) => file.read(bytes, offset),
+    write(bytes, offset) {
+      if (offset + bytes.length > limit) throw new Error("behind the end of the device");
+      file.write(bytes, offset);
+    },
+    punch: (offset, length) => file.punch(offset, length),
+    truncate: () => {},
+    sync: () => file.sync(),
+    dropCached: () => {},
+  };
+}
+
+testQemu("lost refcount blocks are made anew on a block device, in what nobody uses", () => {
+  const path = image("device", "cluster_size=4k");
+  const before = contents(path);
+  truncateSync(path, 64 << 20);
+  change(path, (view, { counts }) => view.setBigUint64(counts, 0n));
+  const fd = openSync(path, "r+");
+  const device = deviceOf(new DescriptorFile(fd, path));
+  const header = readHeader(readStart(device), path, device.size());
+  expect(repairImage(device, header, "all")).toMatchObject({ corruptions: 0, leaks: 0 });
+  closeSync(fd);
+  expect(statSync(path).size).toBe(64 << 20);
+  expect(check(path)).toMatchObject({ status: 0 });
+  expect(contents(path).equals(before)).toBe(true);
+});
