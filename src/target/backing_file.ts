@@ -61,7 +61,7 @@ export function openBackingFile(path: string, options: BackingOptions): BackingF
   }
 }
 
-/** A file with a format of its own: any size is good, and its bytes go through the page cache. */
+/** A file with a format of its own: any size to 4 PiB is good, its bytes go through the page cache. */
 export interface ImageFile {
   fd: number;
   rotational: boolean;
@@ -76,6 +76,7 @@ export function openImageFile(path: string, readOnly: boolean, mayShare = true):
   try {
     lockImage(fd, path, readOnly, mayShare);
     const stats = fstatSync(fd);
+    refuseFar(path, deviceSize(fd) ?? stats.size);
     const rotational = isRotational(fd, kind);
     const discards = !readOnly && discardGranularity(fd, kind, stats) > 0;
     return { fd, rotational, discards, close: () => unlockAndClose(fd) };
@@ -220,10 +221,7 @@ const isMultiple = (size: number, offset: number, unit: number): boolean =>
 
 function refuseSize(path: string, end: number, offset: number): void {
   const facts = { op: "open", errno: EINVAL, subject: path };
-  if (end > FILE_END_MAX) {
-    const reason = `has ${end} bytes, more than the 4 PiB that can be served`;
-    throw new SysError({ ...facts, reason });
-  }
+  refuseFar(path, end);
   if (end === 0) {
     const hint = `give it a size first: truncate -s 1G ${path}`;
     throw new SysError({ ...facts, reason: "is empty", hint });
@@ -236,6 +234,13 @@ function refuseSize(path: string, end: number, offset: number): void {
       hint: "-o counts sectors of 512 bytes, or bytes with a suffix (1M)",
     });
   }
+}
+
+/** Some of its offsets could not be given to an SQE. */
+function refuseFar(path: string, end: number): void {
+  if (end <= FILE_END_MAX) return;
+  const reason = `has ${end} bytes, more than the 4 PiB that can be served`;
+  throw new SysError({ op: "open", errno: EINVAL, subject: path, reason });
 }
 
 function misaligned(path: string, end: number, offset: number, block: number): SysError {

@@ -130,6 +130,7 @@ describe("a file in memory", () => {
     expect(facts(fileOf(file, 2 ** 52)).size).toBe(2 ** 52);
     const { message } = refusal(fileOf(file, 2 ** 52 + 4096));
     expect(message).toContain("has 4503599627374592 bytes, more than the 4 PiB that can be served");
+    expect(String(thrown(() => openImageFile(file, true)))).toContain("more than the 4 PiB");
   });
 });
 
