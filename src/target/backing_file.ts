@@ -61,7 +61,7 @@ export function openBackingFile(path: string, options: BackingOptions): BackingF
   }
 }
 
-/** A file with a format of its own: any size up to 4 PiB, and its bytes go through the page cache. */
+/** A file with a format of its own, up to 4 PiB; its bytes go through the page cache. */
 export interface ImageFile {
   fd: number;
   rotational: boolean;
