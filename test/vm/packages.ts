@@ -35,13 +35,16 @@ const GUEST_PACKAGES = [
   ...["bsdutils", "dmsetup", "e2fsprogs", "fio", "liburing2", "qemu-utils", "xfsprogs"],
 ];
 
+/** As Debian calls this machine. */
+const NATIVE = process.arch === "x64" ? "amd64" : process.arch;
+
 /** Which of these packages are there, with versions. */
 async function installed(wanted: readonly string[]): Promise<Map<string, string>> {
   const format = "${Package} ${Version} ${db:Status-Status} ${Architecture}\n";
   const found = new Map<string, string>();
   for (const line of (await host(["dpkg-query", "-W", "-f", format])).split("\n")) {
     const [name = "", version = "", status, architecture] = line.split(" ");
-    const ours = architecture === "amd64" || architecture === "all";
+    const ours = architecture === NATIVE || architecture === "all";
     if (status === "installed" && ours && wanted.includes(name)) found.set(name, version);
   }
   return found;
