@@ -18,6 +18,7 @@ import {
 } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, l1Bytes } from "./chain.ts";
 import { FastPath } from "./fast.ts";
+import { Gate } from "./locks.ts";
 import type { Header } from "./header.ts";
 import { Mapping } from "./mapping.ts";
 import { type Layer, Reader } from "./read.ts";
@@ -58,7 +59,9 @@ export class Engine implements Handlers {
     const clusterSize = largestCluster(chain);
     const count = Math.min(WORKSPACES_MAX, Math.floor(WORKSPACE_BYTES / (3 * clusterSize)));
     const workspaces = new Workspaces(context, count, 3 * clusterSize);
-    this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends);
+    const loadersMax = Math.max(1, Math.floor(this.#cache.slots / (2 * layersOf(this.#top))));
+    const loaders = new Gate(context.runnable, loadersMax);
+    this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends, loaders);
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
     if (options.directFile !== undefined) mapping.directFile = options.directFile;
@@ -155,6 +158,12 @@ export class Engine implements Handlers {
   close(): void {
     this.#writer?.close();
   }
+}
+
+function layersOf(top: Layer): number {
+  let count = 0;
+  for (let layer: Layer | undefined = top; layer !== undefined; layer = layer.backing) count++;
+  return count;
 }
 
 function largestCluster(chain: ChainImage): number {

@@ -36,6 +36,28 @@ export class RangeLocks {
   }
 }
 
+/** So many at a time. */
+export class Gate {
+  readonly #left: WaitList;
+  readonly #max: number;
+  #inside = 0;
+
+  constructor(runnable: Io[], max: number) {
+    this.#left = new WaitList(runnable);
+    this.#max = max;
+  }
+
+  *enter(): Task<void> {
+    while (this.#inside >= this.#max) yield this.#left;
+    this.#inside++;
+  }
+
+  leave(): void {
+    this.#inside--;
+    this.#left.wakeAll();
+  }
+}
+
 /** One at a time. */
 export class Mutex {
   readonly #released: WaitList;

@@ -5,6 +5,7 @@ import { copyMemory, zeroMemory } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, PIECES_MAX } from "../../src/target/target.ts";
 import { type CompressedPlace, compressedPlace, decompress } from "./compressed.ts";
 import { BAD, COMPRESSED, DATA, type Mapping, UNALLOCATED, ZERO } from "./mapping.ts";
+import type { Gate } from "./locks.ts";
 import { FILES_MAX, MISS, type TableCache } from "./table_cache.ts";
 import { loadSlice } from "./table_io.ts";
 import type { DiskCipher } from "./xts.ts";
@@ -32,18 +33,25 @@ export class Reader {
   readonly #clusterSizeMax: number;
   /** Where each registered file ends; behind it there are zeros. */
   readonly #ends: Float64Array;
+  readonly #loaders: Gate;
   /** Answers of `#resolve`. */
   #layer: Layer | undefined;
   #host = 0;
   #length = 0;
 
-  /** `workspaces`: of three clusters each. */
+  /**
+   * `workspaces`: of three clusters each. `loaders`: a request needs a slice of each image of the
+   * chain at the same moment. Only as many load them as the cache has room for, or they would take
+   * them away from each other for ever.
+   */
   constructor(
     cache: TableCache,
     workspaces: Workspaces,
     clusterSizeMax: number,
     ends: Float64Array,
+    loaders: Gate,
   ) {
+    this.#loaders = loaders;
     this.#cache = cache;
     this.#workspaces = workspaces;
     this.#clusterSizeMax = clusterSizeMax;
@@ -65,7 +73,6 @@ export class Reader {
     let pieces = 0;
     for (let done = 0; done < length;) {
       const kind = this.#resolve(layer, guest + done, length - done);
-      const mapping = this.#layer?.mapping;
       const there = { host: this.#host, length: this.#length, layer: this.#layer };
       const ciphered = kind === DATA && there.layer?.cipher !== undefined;
       const waits = kind === MISS || kind === COMPRESSED || kind === BAD || ciphered;
@@ -77,8 +84,8 @@ export class Reader {
       }
       if (kind === BAD) return -EIO;
       if (kind === MISS) {
-        const slot = yield* loadTable(this.#cache, io, mapping!, there.host);
-        if (slot < 0) return slot;
+        const failure = yield* this.#loadTables(io, layer, guest + done, length - done);
+        if (failure < 0) return failure;
         continue;
       }
       const to = at + done;
@@ -94,6 +101,20 @@ export class Reader {
       done += there.length;
     }
     return pieces === 0 ? 0 : yield;
+  }
+
+  /** Returns when memory has what is at `guest`, in all images down to the one that has it. */
+  *#loadTables(io: Io, layer: Layer | undefined, guest: number, length: number): Coroutine {
+    yield* this.#loaders.enter();
+    try {
+      while (this.#resolve(layer, guest, length) === MISS) {
+        const slot = yield* loadTable(this.#cache, io, this.#layer!.mapping!, this.#host);
+        if (slot < 0) return slot;
+      }
+      return 0;
+    } finally {
+      this.#loaders.leave();
+    }
   }
 
   /** Whether the range reads zeros, as far as memory knows. */
