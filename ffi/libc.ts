@@ -115,6 +115,13 @@ export function fallocate(fd: number, mode: number, offset: number, length: numb
   check(c.fallocate(fd, mode, offset, length), "fallocate");
 }
 
+const POSIX_FADV_RANDOM = 1;
+
+/** Nothing is read into the page cache but what is asked for, in pages of their own. */
+export function readNothingAhead(fd: number): void {
+  c.posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); // advice, as below
+}
+
 const POSIX_FADV_DONTNEED = 4;
 
 /** Takes a file's clean pages out of the page cache; what is dirty is on its way to the disk. */

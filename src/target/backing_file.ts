@@ -118,6 +118,9 @@ export function openDirect(opened: number, readOnly: boolean): DirectFile | unde
   try {
     const direct = directFile(fd, kind);
     if (direct === undefined) libc.close(fd);
+    // The page cache would take pages together, tables and data; the kernel reports an IO error
+    // when a direct write ends in one of which another part was written to meanwhile.
+    else if (!readOnly) libc.readNothingAhead(opened);
     return direct;
   } catch (error) {
     libc.close(fd);

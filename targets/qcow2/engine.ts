@@ -14,6 +14,7 @@ import {
   OP_WRITE_ZEROES,
   QUEUED,
   type QueueContext,
+  SLOW,
   UNSUPPORTED,
 } from "../../src/target/target.ts";
 import { type ChainImage, diskSize, l1Bytes } from "./chain.ts";
@@ -21,6 +22,7 @@ import { FastPath } from "./fast.ts";
 import { Gate } from "./locks.ts";
 import type { Header } from "./header.ts";
 import { Mapping } from "./mapping.ts";
+import { Overlaps } from "./overlaps.ts";
 import { type Layer, Reader } from "./read.ts";
 import { FILES_MAX, SLICE, TableCache } from "./table_cache.ts";
 import { Workspaces } from "./workspace.ts";
@@ -49,6 +51,8 @@ export class Engine implements Handlers {
   readonly #reader: Reader;
   readonly #top: Layer;
   readonly #writer: Writer | undefined;
+  /** Where data goes by direct IO, and parts of pages do not. */
+  readonly #overlaps: Overlaps | undefined;
 
   constructor(chain: ChainImage, options: EngineOptions, context: QueueContext) {
     this.#context = context;
@@ -65,7 +69,10 @@ export class Engine implements Handlers {
     const mapping = this.#top.mapping!;
     const hasBacking = this.#top.backing !== undefined;
     if (options.directFile !== undefined) mapping.directFile = options.directFile;
-    if (options.directFile !== undefined && !options.readOnly) this.#keepUncached(chain);
+    if (options.directFile !== undefined && !options.readOnly) {
+      this.#keepUncached(chain);
+      this.#overlaps = new Overlaps(context.runnable);
+    }
     this.#fast = new FastPath(
       options.cipher !== undefined,
       mapping,
@@ -124,14 +131,17 @@ export class Engine implements Handlers {
 
   queueIo(io: Io): number {
     this.#writer?.arrived(io);
+    if (this.#overlaps?.arrived(io) === true) return SLOW;
     return this.#fast.queueIo(io);
   }
 
   ioDone(io: Io): void {
     this.#writer?.done(io);
+    this.#overlaps?.done(io);
   }
 
   *runIo(io: Io): Coroutine {
+    if (this.#overlaps !== undefined) yield* this.#overlaps.wait(io);
     const work = this.#workOf(io);
     const failure = typeof work === "number" ? work : yield* work;
     return failure < 0 ? failure : QUEUED;
