@@ -48,7 +48,10 @@ export class Resizes {
   *run(io: Io, size: number): Coroutine {
     // Whole sectors: the guest may have written to all of the last one.
     const old = Math.max(this.#top.size, this.#store.header.size);
-    if (size === this.#store.header.size) return 0;
+    if (size === this.#store.header.size) {
+      this.#top.size = size; // which a shrinking may have left smaller that failed
+      return 0;
+    }
     return size > old ? yield* this.#grow(io, old, size) : yield* this.#shrink(io, old, size);
   }
 

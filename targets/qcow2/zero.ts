@@ -3,7 +3,7 @@
 import { EIO } from "../../src/target/file_io.ts";
 import { type Coroutine, type Io, PIECES_MAX, UNSUPPORTED } from "../../src/target/target.ts";
 import { type Entry, hostOf, isCompressed } from "./link.ts";
-import { DATA, UNALLOCATED } from "./mapping.ts";
+import { BAD, DATA, UNALLOCATED } from "./mapping.ts";
 import { REFUSED, wayOf } from "./plan.ts";
 import * as q from "./format.ts";
 import { type Layer, loadTable } from "./read.ts";
@@ -44,17 +44,25 @@ export class Zeroes {
     const { clusterSize, mapping } = this.#parts.store;
     if (mapping.external) return yield* this.#inDataFile(io, begin, end, way);
     const first = Math.ceil(begin / clusterSize);
-    // The disk may end inside a cluster, which is then meant as a whole.
-    const last = Math.floor((end >= this.#top.size ? end + clusterSize - 1 : end) / clusterSize);
-    if (first >= last) return way === DISCARD ? 0 : yield* this.#bytes(io, begin, end);
+    if (first >= this.#lastOf(end)) return way === DISCARD ? 0 : yield* this.#bytes(io, begin, end);
     let failure = 0;
     if (way !== DISCARD) failure = yield* this.#bytes(io, begin, first * clusterSize);
-    for (let cluster = first; cluster < last && failure >= 0;) {
-      failure = yield* this.#clusters(io, cluster, last, way);
+    let cluster = first;
+    while (cluster < this.#lastOf(end) && failure >= 0) {
+      failure = yield* this.#clusters(io, cluster, end, way);
       cluster += failure;
     }
     if (failure < 0) return failure;
-    return way === DISCARD ? 0 : yield* this.#bytes(io, last * clusterSize, end);
+    return way === DISCARD ? 0 : yield* this.#bytes(io, cluster * clusterSize, end);
+  }
+
+  /**
+   * The first cluster that is not meant as a whole. The disk may end inside of one, which is then:
+   * until it grows, and that may be meanwhile.
+   */
+  #lastOf(end: number): number {
+    const { clusterSize } = this.#parts.store;
+    return Math.floor((end >= this.#top.size ? end + clusterSize - 1 : end) / clusterSize);
   }
 
   /** Zeros as data, where there is something else. */
@@ -84,25 +92,30 @@ export class Zeroes {
     }
   }
 
-  /** Whole clusters, as far as one slice goes. Answers how many were done, or -errno. */
-  *#clusters(io: Io, first: number, last: number, way: number): Coroutine {
+  /**
+   * Whole clusters up to byte `upTo`, as far as one slice goes. Answers how many were done: none
+   * when it turned out that the disk has grown; or -errno.
+   */
+  *#clusters(io: Io, first: number, upTo: number, way: number): Coroutine {
     const { mapping, clusterSize } = this.#parts.store;
     const sliceEnd = first - (first % mapping.sliceEntries) + mapping.sliceEntries;
-    const count = Math.min(last, sliceEnd) - first;
+    const count = Math.min(this.#lastOf(upTo), sliceEnd) - first;
     const shows = this.#hasBacking && way !== DISCARD;
     if (mapping.l2TableOf(first) === 0 && !shows) return count;
     if (!this.#flags && (this.#hasBacking || way === KEEP)) {
       // Version 2 cannot say "zero": without an entry the backing file would show.
       if (way === DISCARD) return count;
       const begin = first * clusterSize;
-      const end = Math.min(begin + count * clusterSize, this.#top.size);
+      const end = Math.min(begin + count * clusterSize, upTo);
       const failure = yield* this.#bytes(io, begin, end);
       return failure < 0 ? failure : count;
     }
     const lock = yield* this.#parts.locks.lock(first, first + count - 1);
     try {
-      const failure = yield* this.#change(io, first, count, way);
-      return failure < 0 ? failure : count;
+      const still = Math.min(count, this.#lastOf(upTo) - first);
+      if (still <= 0) return 0;
+      const failure = yield* this.#change(io, first, still, way);
+      return failure < 0 ? failure : still;
     } finally {
       this.#parts.locks.unlock(lock);
     }
@@ -155,7 +168,8 @@ export class Zeroes {
       const kind = mapping.mapCached(at, end - at);
       const { host, length } = mapping;
       const covered = this.#hasBacking && way !== DISCARD && this.#isCovered(kind, way);
-      if (pieces > 0 && (kind === MISS || covered || pieces === PIECES_MAX)) {
+      const waits = kind === MISS || kind === BAD || covered;
+      if (pieces > 0 && (waits || pieces === PIECES_MAX)) {
         const failure = yield* this.#punched(io, yield, begin, at, way);
         if (failure < 0) return failure;
         pieces = 0;
@@ -167,6 +181,7 @@ export class Zeroes {
         if (slot < 0) return slot;
         continue;
       }
+      if (kind === BAD && way !== DISCARD && way !== FORGET) return -EIO;
       if (covered) {
         const failure = yield* this.#writes.write(io, at, NO_BYTES, length);
         if (failure < 0) return failure;

@@ -1,15 +1,16 @@
 /** Images that get another size while they are served, beside what qemu makes of the same. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, statSync } from "node:fs";
+import { copyFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { SysError } from "../../../src/target/file_io.ts";
-import { OP_FLUSH, OP_WRITE } from "../../../src/target/target.ts";
+import { OP_FLUSH, OP_WRITE, OP_WRITE_ZEROES } from "../../../src/target/target.ts";
 import target from "../../../targets/qcow2/target.ts";
 import { Random } from "../../sim/random.ts";
 import { retelling, seedsToTell } from "../../sim/seeds.ts";
 import { MEMORY, tempFolder, thrown } from "../../temp.ts";
 import { chooseRange, chooseShape, createImage, qemuFill, type Shape } from "./images.ts";
 import { check, contents, hasQemu, must } from "./qemu.ts";
+import { headerOf } from "./reference.ts";
 import { type Request, Rig } from "./rig.ts";
 
 setDefaultTimeout(120_000);
@@ -225,4 +226,42 @@ testQemu("what cannot be resized is refused by name, before anything is changed"
   expect(refusal(over, MiB, MiB / 2)).toContain("cannot hide what its backing file has");
   const raw = create("1M", "-o", `data_file=${folder("raw.data")},data_file_raw=on`);
   expect(refusal(raw, MiB, 2 * MiB)).toContain("external data file as a raw image");
+});
+
+testQemu("a disk that could not be made smaller is whole again with its old size", () => {
+  const path = create("8M");
+  const rig = new Rig(path);
+  rig.run([writeAt(0, 8192, 1), writeAt(7 * MiB, 8192, 2), { op: OP_FLUSH, offset: 0, length: 0 }]);
+  rig.close();
+  // An entry behind the new end that cannot be right.
+  const bytes = readFileSync(path);
+  const l2 = Number(bytes.readBigUInt64BE(headerOf(bytes).l1Offset) & 0xfffffffffffe00n);
+  bytes.writeBigUInt64BE((1n << 63n) | 1n | (1n << 60n), l2 + 8 * 100);
+  writeFileSync(path, bytes);
+  const again = new Rig(path);
+  expect(again.resize(4 * MiB)).toBeLessThan(0);
+  expect(again.resize(8 * MiB)).toBe(0);
+  const end = 8 * MiB - 4096;
+  expect(again.run([writeAt(end, 4096, 3)]).map(({ result }) => result)).toEqual([4096]);
+  expect([...again.read(end, 4096)].every((byte) => byte === 3)).toBe(true);
+  again.close();
+});
+
+testQemu("what is written behind the old end stays, though zeros up to there are under way", () => {
+  // In steps of one slice, 128 clusters; the disk ends inside of the last one.
+  const path = create(String(64 * MiB + 512), "-o", "cluster_size=1k,preallocation=metadata");
+  const rig = new Rig(path, { depth: 2 });
+  const old = 64 * MiB + 512;
+  const zeroes: Request = { op: OP_WRITE_ZEROES, offset: 0, length: old };
+  // Each is refused until the disk has grown; what comes between gives that time.
+  const behind = Array.from({ length: 300 }, () => [
+    { op: OP_FLUSH, offset: 0, length: 0 },
+    writeAt(old, 512, 7),
+  ]);
+  rig.resizeBeside(old + MiB - 512);
+  const answers = rig.run([zeroes, ...behind.flat()]);
+  expect(answers.filter(({ result }) => result === 512).length).toBeGreaterThan(0);
+  expect(rig.read(old, 512).every((byte) => byte === 7)).toBe(true);
+  rig.close();
+  expectSound(path);
 });

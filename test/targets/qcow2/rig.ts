@@ -113,21 +113,28 @@ class RigCommands extends Commands {
     this.#buffers = buffers;
   }
 
-  /** Sectors, for a resize that comes before the requests of the next run. */
+  /** Sectors, for a resize that comes before the requests of the next run, or after the first. */
   resizeTo: number | undefined;
+  resizesLater = false;
 
   begin(): void {
-    if (this.resizeTo !== undefined) {
-      const low = (this.resizeTo % 2 ** 32) | 0;
-      const high = Math.floor(this.resizeTo / 2 ** 32);
-      this.#injected.push({ slot: low, res: high, kind: KIND_RESIZE });
-      this.resizeTo = undefined;
-    }
+    if (!this.resizesLater) this.#resize();
     this.#next = 0;
     this.#ended = 0;
     this.answers = [];
     if (this.queued.length === 0) this.#injected.push({ slot: 0, res: ABORT });
-    for (let slot = 0; slot < this.ios.length; slot++) this.#arrive(slot);
+    for (let slot = 0; slot < this.ios.length; slot++) {
+      this.#arrive(slot);
+      this.#resize();
+    }
+  }
+
+  #resize(): void {
+    if (this.resizeTo === undefined) return;
+    const low = (this.resizeTo % 2 ** 32) | 0;
+    const high = Math.floor(this.resizeTo / 2 ** 32);
+    this.#injected.push({ slot: low, res: high, kind: KIND_RESIZE });
+    this.resizeTo = undefined;
   }
 
   #arrive(slot: number): void {
@@ -283,9 +290,16 @@ export class Rig {
     return commands.answers;
   }
 
+  /** Another size for the disk as soon as the first request of the next `run` has begun. */
+  resizeBeside(size: number): void {
+    this.#commands.resizeTo = size / 512;
+    this.#commands.resizesLater = true;
+  }
+
   /** Another size for the disk, with requests beside it. Answers 0 or -errno. */
   resize(size: number, requests: Request[] = []): number {
     this.#commands.resizeTo = size / 512;
+    this.#commands.resizesLater = false;
     this.#resized = 1;
     this.run(requests);
     return this.#resized;
