@@ -203,7 +203,8 @@ export class Mapping {
   /** Whether a standard entry can be right: reserved bits, alignment, inside the file. */
   entryFits(high: number, low: number, cluster: number): boolean {
     if ((high & q.HIGH_RESERVED) !== 0 || (low & q.LOW_RESERVED) !== 0) return false;
-    if ((low & q.LOW_ZERO) !== 0 && !this.zeroFlags) return false;
+    // Extended entries have bits of their own for that; this one means nothing there.
+    if ((low & q.LOW_ZERO) !== 0 && !this.zeroFlags && !this.extended) return false;
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
     if ((low & q.LOW_OFFSET & (this.clusterSize - 1)) !== 0) return false;
     if (this.external) {

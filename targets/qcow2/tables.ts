@@ -95,7 +95,10 @@ export class Tables {
     return yield;
   }
 
-  /** What two tables show belongs to neither alone, so bit 63 of every entry goes. */
+  /**
+   * What two tables show belongs to neither alone, so bit 63 of every entry goes. A data file's
+   * clusters have one table, and there the bit stands for an offset that is 0.
+   */
   *#copy(io: Io, from: number, to: number): Coroutine {
     const { clusterSize, file, mapping } = this.#store;
     const workspace = yield* this.#workspaces.acquire();
@@ -103,7 +106,8 @@ export class Tables {
       io.readMeta(file, from, workspace.address, clusterSize);
       const failure = yield;
       if (failure < 0) return failure;
-      for (let at = 0; at < clusterSize; at += mapping.entrySize) workspace.bytes[at]! &= 0x7f;
+      const end = mapping.external ? 0 : clusterSize;
+      for (let at = 0; at < end; at += mapping.entrySize) workspace.bytes[at]! &= 0x7f;
       io.writeMeta(file, to, workspace.address, clusterSize);
       return yield;
     } finally {
