@@ -83,7 +83,7 @@ export class Allocator {
     const fresh = first >= this.#blocks.freshFrom;
     const most = fresh ? this.#reserve.ahead(wanted) : wanted;
     if (first >= 0 && this.#count(slot, first, most, run)) {
-      return fresh ? yield* this.#fillReserve(io, run) : 0;
+      return fresh ? yield* this.#fillReserve(io, run, wanted) : 0;
     }
     unpin(this.#store.cache, slot);
     return this.#store.fenced ? -EIO : NOTHING_HERE;
@@ -135,8 +135,11 @@ export class Allocator {
     return true;
   }
 
-  /** Makes counts and length of a run durable that lies behind the end of the file. */
-  *#fillReserve(io: Io, run: Run): Coroutine {
+  /**
+   * Makes counts and length of a run durable that lies behind the end of the file. Where there is
+   * no space for all of it, there may be for the `wanted` clusters: NOTHING_HERE, to look again.
+   */
+  *#fillReserve(io: Io, run: Run, wanted: number): Coroutine {
     const { clusterSize, file } = this.#store;
     const first = run.cluster;
     const end = first + run.count;
@@ -150,7 +153,10 @@ export class Allocator {
     if (failure < 0) {
       this.#reserve.shrink();
       this.#release(first, end - first);
-      return failure;
+      // Now, not with the next FLUSH: it is what the next try needs.
+      io.punchHole(file, first * clusterSize, run.count * clusterSize);
+      yield;
+      return run.count > wanted ? NOTHING_HERE : failure;
     }
     this.#store.extend(file, end * clusterSize);
     const durable = yield* this.#store.barrier(io);

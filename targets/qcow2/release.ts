@@ -5,6 +5,7 @@
  * and when every request has ended that may still read or write them by the old mapping.
  */
 
+import { type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, PIECES_MAX } from "../../src/target/target.ts";
 import type { Allocator } from "./allocate.ts";
@@ -111,6 +112,7 @@ export class Releases {
         for (let one = cluster; one < upTo; one++) {
           const count = this.#table.get(cache.view, slot, one);
           if (count === 0) return this.#notCounted(one);
+          if (count > Number.MAX_SAFE_INTEGER) continue; // 64 bits of it: a leak is the lesser evil
           this.#table.set(cache.view, slot, one, count - 1);
           if (count === 1) this.#nowFree(allocator, one);
         }
@@ -199,6 +201,15 @@ function joined(runs: Released[]): Released[] {
   return all;
 }
 
+/** Space that cannot be given back is no reason to fail. */
+function giveBack(image: SyncFile, offset: number, length: number): void {
+  try {
+    image.punch(offset, length);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+  }
+}
+
 /** Counts changed one slice at a time, without the ring. */
 class SyncCounts {
   readonly #store: Store;
@@ -229,8 +240,8 @@ class SyncCounts {
     }
     const index = cluster % table.sliceEntries;
     const count = getRefcount(this.#view, 0, index, table.order);
-    if (count === 0) return;
-    if (count === 1 && punch) image.punch(cluster * clusterSize, clusterSize);
+    if (count === 0 || count > Number.MAX_SAFE_INTEGER) return;
+    if (count === 1 && punch) giveBack(image, cluster * clusterSize, clusterSize);
     setRefcount(this.#view, 0, index, table.order, count - 1);
   }
 

@@ -20,6 +20,8 @@ export const DIRTY = 4;
 /** It has entries that cannot be right: each has to be looked at before it is used. */
 export const SUSPECT = 8;
 const REFERENCED = 16;
+/** It could not be written. Nobody tries again: what the file has is not known. */
+export const FAILED = 32;
 
 const HASH = 0x9e3779b1;
 const FREE_KEY = -1;

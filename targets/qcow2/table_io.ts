@@ -1,7 +1,17 @@
 /** Slices between the cache and their files: each loaded once, written back together. */
 
+import { EIO } from "../../src/target/file_io.ts";
 import { type Coroutine, type Io } from "../../src/target/target.ts";
-import { DIRTY, keyOf, LOADING, MISS, SLICE, type TableCache, WRITING } from "./table_cache.ts";
+import {
+  DIRTY,
+  FAILED,
+  keyOf,
+  LOADING,
+  MISS,
+  SLICE,
+  type TableCache,
+  WRITING,
+} from "./table_cache.ts";
 
 /** Looks over a slice that has just been loaded; may mark it. */
 export type Inspect = (slot: number) => void;
@@ -78,6 +88,7 @@ export function* writeBack(
   length: number,
 ): Coroutine {
   while ((cache.state[slot]! & (DIRTY | WRITING)) !== 0) {
+    if ((cache.state[slot]! & FAILED) !== 0) return -EIO;
     if ((cache.state[slot]! & WRITING) !== 0) {
       yield cache.changed;
       continue;
@@ -86,8 +97,7 @@ export function* writeBack(
     io.writeMeta(file, offset, cache.address + slot * SLICE, length);
     const failure = yield;
     cache.state[slot]! &= ~WRITING;
-    // What could not be written still differs.
-    if (failure < 0) cache.state[slot]! |= DIRTY;
+    if (failure < 0) cache.state[slot]! |= DIRTY | FAILED;
     cache.changed.wakeAll();
     if (failure < 0) return failure;
   }
