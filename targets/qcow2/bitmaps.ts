@@ -15,7 +15,11 @@ const DIRTY_TRACKING = 1;
 const GRANULARITY_BITS_MIN = 9;
 const GRANULARITY_BITS_MAX = 31;
 const NAME_MAX = 1023;
+/** qemu's limit: 1 GiB. */
+const TABLE_ENTRIES_MAX = 2 ** 27;
 const ENTRY = 24;
+/** As much of a table as is read at once. */
+const STEP = 1 << 20;
 
 export interface Bitmap {
   /** Where in the directory its entry stands. */
@@ -103,16 +107,24 @@ export function* bitmapClusters(image: SyncFile, header: Header): Generator<Used
   yield { offset: directoryOffset, length: directorySize, what: "bitmap directory" };
   let total = 0;
   for (const { tableOffset, tableSize } of bitmaps) {
-    yield { offset: tableOffset, length: tableSize * 8, what: "bitmap table" };
     total += tableSize * 8;
-    if (total > image.size()) throw new ImageError(image.path, "bitmap tables exceed the file");
-    const bytes = new Uint8Array(tableSize * 8);
-    image.read(bytes, tableOffset);
-    const view = new DataView(bytes.buffer);
-    for (let at = 0; at < bytes.length; at += 8) {
-      const low = view.getUint32(at + 4) & q.LOW_OFFSET;
-      const offset = (view.getUint32(at) & q.HIGH_OFFSET) * q.TWO_32 + (low >>> 0);
-      if (offset > 0) yield { offset, length: header.clusterSize, what: "bitmap data" };
+    if (tableSize > TABLE_ENTRIES_MAX || total > image.size()) {
+      throw new ImageError(image.path, "bitmap tables exceed the file or their limit, 1 GiB");
     }
+    yield { offset: tableOffset, length: tableSize * 8, what: "bitmap table" };
+    for (let at = 0; at < tableSize * 8; at += STEP) {
+      const bytes = new Uint8Array(Math.min(STEP, tableSize * 8 - at));
+      image.read(bytes, tableOffset + at);
+      yield* dataOf(new DataView(bytes.buffer), header.clusterSize);
+    }
+  }
+}
+
+/** What entries of a bitmap's table lead to. */
+function* dataOf(table: DataView, clusterSize: number): Generator<Used> {
+  for (let at = 0; at < table.byteLength; at += 8) {
+    const low = table.getUint32(at + 4) & q.LOW_OFFSET;
+    const offset = (table.getUint32(at) & q.HIGH_OFFSET) * q.TWO_32 + (low >>> 0);
+    if (offset > 0) yield { offset, length: clusterSize, what: "bitmap data" };
   }
 }

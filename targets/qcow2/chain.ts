@@ -4,7 +4,7 @@ import { realpathSync } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
 import { ENOENT, type SyncFile, SysError } from "../../src/target/file_io.ts";
 import { looksRaw, otherFormat } from "./foreign.ts";
-import { SECTOR } from "./format.ts";
+import { CRYPT_AES, SECTOR } from "./format.ts";
 import {
   type Header,
   ImageError,
@@ -74,7 +74,7 @@ class ChainOpener {
       path,
       file,
       index,
-      header: raw ? undefined : readHeader(bytes, path, file.size()),
+      header: raw ? undefined : readHeader(bytes, path, file.size(), !this.#whole),
       dataFile: undefined,
       dataIndex: index,
       backing: undefined,
@@ -84,15 +84,18 @@ class ChainOpener {
     const header = image.header;
     if (header === undefined) return image;
     this.#countL1(image, header);
-    if (header.size === 0 && this.#whole && index === 0) throw emptyDisk(path);
-    if (header.dataFileName !== undefined && header.externalData) {
-      const dataPath = beside(path, header.dataFileName, "external data file");
-      [image.dataFile, image.dataIndex] = standing(path, "data file", dataPath, () =>
-        this.#file(dataPath, readOnly),
-      );
-    }
+    if (this.#whole) refuseToServe(image, header);
+    // To be looked at, what an image names as its data need not be there, nor be opened.
+    if (this.#whole && header.externalData) this.#dataFile(image, header, readOnly);
     if (header.backingName !== undefined) this.#backing(image, header, header.backingName);
     return image;
+  }
+
+  #dataFile(image: ChainImage, header: Header, readOnly: boolean): void {
+    const path = beside(image.path, header.dataFileName!, "external data file");
+    [image.dataFile, image.dataIndex] = standing(image.path, "data file", path, () =>
+      this.#file(path, readOnly),
+    );
   }
 
   #backing(image: ChainImage, header: Header, name: string): void {
@@ -128,8 +131,19 @@ class ChainOpener {
   }
 }
 
-function emptyDisk(path: string): ImageError {
-  return new ImageError(path, "size is 0: there is no disk in it", "qemu-img resize gives one");
+/** What can be looked at, and checked, and is no disk. */
+function refuseToServe({ path, index }: ChainImage, header: Header): void {
+  if (header.size === 0 && index === 0) {
+    throw new ImageError(path, "size is 0: there is no disk in it", "qemu-img resize gives one");
+  }
+  if (header.externalData && header.dataFileName === undefined) {
+    throw new ImageError(path, "needs an external data file and does not name it");
+  }
+  if (header.cryptMethod === CRYPT_AES) {
+    const hint = "qemu-img convert makes a plain image of it";
+    const reason = "crypt_method is AES (legacy): it protects too little to be served";
+    throw new ImageError(path, reason, hint);
+  }
 }
 
 /** How qemu-img is told that it is elsewhere now. */
@@ -157,14 +171,21 @@ function realPath(path: string): string {
   }
 }
 
+const protocolOf = (name: string): string | undefined => /^[^/]*?:/.exec(name)?.[0];
+
 /** Names are relative to the image that has them. Those with a protocol are none of ours. */
 function beside(image: string, name: string, what: string): string {
-  const protocol = /^[^/]*?:/.exec(name)?.[0];
-  if (protocol === "file:") return beside(image, name.slice(protocol.length), what);
-  if (protocol !== undefined) {
-    const reason = `its ${what} is '${printable(name)}': only plain file names are followed`;
-    throw new ImageError(image, reason, `'${printable(protocol)}' is for qemu`);
-  }
+  const path = placeOf(image, name);
+  if (path !== undefined) return path;
+  const reason = `its ${what} is '${printable(name)}': only plain file names are followed`;
+  throw new ImageError(image, reason, `'${printable(protocolOf(name)!)}' is for qemu`);
+}
+
+/** The file that the image at `image` names; undefined where it is no plain file name. */
+export function placeOf(image: string, name: string): string | undefined {
+  const protocol = protocolOf(name);
+  if (protocol === "file:") return placeOf(image, name.slice(protocol.length));
+  if (protocol !== undefined) return undefined;
   // Not normalised: what ".." behind a symlink means, only the file system knows.
   return isAbsolute(name) ? name : `${dirname(image)}/${name}`;
 }

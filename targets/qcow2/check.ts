@@ -11,11 +11,12 @@ import { bitmapClusters, readBitmaps } from "./bitmaps.ts";
 import { compareCounts, readCounts } from "./compare.ts";
 import type { Counts } from "./counts.ts";
 import { corrupt, type Findings, MESSAGES_MAX, nothingFound, say } from "./findings.ts";
+import { hasNoData } from "./flags.ts";
 import * as q from "./format.ts";
 import { type Header, l2EntriesOf } from "./header.ts";
 import { blockOffset, tableOffset } from "./mapping.ts";
 import { printable } from "./names.ts";
-import { readSnapshots } from "./snapshots.ts";
+import { hasHugeTable, hugeTable, lookAtSnapshots } from "./snapshots.ts";
 
 /** Told how far the work is, from 0 to 1. */
 export type Progress = (part: number) => void;
@@ -99,28 +100,37 @@ class Checker {
     this.#flagMessages.push(`ERROR bit 63 is ${bit} at 0x${offset.toString(16)}${refcount}`);
   }
 
-  /** Counts the clusters that a range touches; false when it does not lie in the file. */
+  /**
+   * Counts the clusters that a range touches. False when it ends a cluster and more behind the end
+   * of the file; what of it is in the file is in use all the same.
+   */
   #use(offset: number, length: number, uses: number, what: string): boolean {
     if (length === 0) return true;
-    const first = Math.floor(offset / this.#clusterSize);
-    const last = Math.floor((offset + length - 1) / this.#clusterSize);
-    if (last * this.#clusterSize >= this.#fileSize) {
-      this.#corrupt(`${what} at 0x${offset.toString(16)} goes beyond the end of the file`);
-      return false;
+    const isInside = offset + length - this.#fileSize < this.#clusterSize;
+    if (!isInside) {
+      this.#cannotFollow(`${what} at 0x${offset.toString(16)} goes beyond the end of the file`);
     }
-    for (let cluster = first; cluster <= last; cluster++) this.#found.counts.add(cluster, uses);
-    return true;
+    const stop = Math.min(offset + length, this.#fileSize) / this.#clusterSize;
+    for (let cluster = Math.floor(offset / this.#clusterSize); cluster < stop; cluster++) {
+      this.#found.counts.add(cluster, uses);
+    }
+    return isInside;
   }
 
   #useSnapshots(): void {
-    const table = readSnapshots(this.#image, this.#header);
+    const table = lookAtSnapshots(this.#image, this.#header);
     this.#use(this.#header.snapshotsOffset, table.length, 1, "snapshot table");
     table.snapshots.forEach(({ diskSize }, index) => {
       if (this.#header.version < 3 || diskSize !== undefined) return;
       this.#corrupt(`snapshot ${index + 1} does not say how large its disk is`);
     });
     const tables = new Map<number, { size: number; uses: number }>();
-    for (const { l1Offset, l1Size } of table.snapshots) {
+    for (const [index, snapshot] of table.snapshots.entries()) {
+      const { l1Offset, l1Size } = snapshot;
+      if (hasHugeTable(snapshot)) {
+        this.#cannotFollow(hugeTable(snapshot, index));
+        continue;
+      }
       const known = tables.get(l1Offset);
       tables.set(l1Offset, {
         size: Math.max(l1Size, known?.size ?? 0),
@@ -144,10 +154,7 @@ class Checker {
       this.#cannotFollow(`${what} at 0x${offset.toString(16)} does not begin a cluster`);
       return;
     }
-    if (!this.#use(offset, size * 8, uses, what)) {
-      this.#found.incomplete = true;
-      return;
-    }
+    if (!this.#use(offset, size * 8, uses, what)) return;
     const view = this.#read(offset, size * 8);
     for (let index = 0; index < size; index++) {
       const table = tableOffset(view, index * 8, this.#clusterSize);
@@ -166,10 +173,7 @@ class Checker {
   }
 
   #walkL2(table: number, uses: number, active: boolean): void {
-    if (!this.#use(table, this.#clusterSize, uses, "L2 table")) {
-      this.#found.incomplete = true;
-      return;
-    }
+    if (!this.#use(table, this.#clusterSize, uses, "L2 table")) return;
     const entrySize = this.#header.extendedL2 ? 16 : 8;
     const view = this.#read(table, this.#clusterSize);
     for (let index = 0; index < l2EntriesOf(this.#header); index++) {
@@ -179,19 +183,20 @@ class Checker {
       if (this.#header.extendedL2) this.#checkBits(view, at, table);
       if ((high | low) === 0) continue;
       if ((high & q.HIGH_COMPRESSED) !== 0) this.#useCompressed(high, low, uses, active, table);
-      else this.#useStandard(high, low, uses, active, table + at);
+      else this.#useStandard(view, at, table, uses, active);
     }
   }
 
   #checkBits(view: DataView, at: number, table: number): void {
+    const high = view.getUint32(at);
     const zero = view.getUint32(at + 8);
     const allocated = view.getUint32(at + 12);
-    const compressed = (view.getUint32(at) & q.HIGH_COMPRESSED) !== 0;
+    const compressed = (high & q.HIGH_COMPRESSED) !== 0;
     const where = `entry at 0x${(table + at).toString(16)}`;
     if (compressed && (zero | allocated) !== 0) this.#corrupt(`${where}: bits of a compressed one`);
     if ((zero & allocated) !== 0) this.#corrupt(`${where}: a subcluster is allocated and zero`);
-    const offset = tableOffset(view, at, 1);
-    const hasHost = offset > 0 || (this.#header.externalData && view.getUint32(at) >>> 31 === 1);
+    const offset = (high & q.HIGH_OFFSET) | (view.getUint32(at + 4) & q.LOW_OFFSET);
+    const hasHost = offset !== 0 || (this.#header.externalData && high >>> 31 === 1);
     if (!compressed && allocated !== 0 && !hasHost) {
       this.#corrupt(`${where}: subclusters are allocated nowhere`);
     }
@@ -210,27 +215,30 @@ class Checker {
     this.#found.compressed++;
   }
 
-  #useStandard(high: number, low: number, uses: number, active: boolean, at: number): void {
-    const where = `L2 entry at 0x${at.toString(16)}`;
-    const reserved = (high & q.HIGH_RESERVED) | (low & q.LOW_RESERVED);
-    const zeroAllowed = this.#header.version >= 3 && !this.#header.extendedL2;
-    if (reserved !== 0 || ((low & q.LOW_ZERO) !== 0 && !zeroAllowed)) {
+  #useStandard(view: DataView, at: number, table: number, uses: number, active: boolean): void {
+    const high = view.getUint32(at);
+    const low = view.getUint32(at + 4);
+    const where = `L2 entry at 0x${(table + at).toString(16)}`;
+    const zeroFlag = this.#header.version === 2 ? q.LOW_ZERO : 0;
+    if ((high & q.HIGH_RESERVED) !== 0 || (low & (q.LOW_RESERVED | zeroFlag)) !== 0) {
       this.#corrupt(`${where}: reserved bits are set`);
     }
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + ((low & q.LOW_OFFSET) >>> 0);
     const copied = high >>> 31 === 1;
     if (offset === 0 && !(this.#header.externalData && copied)) return;
     if (offset % this.#clusterSize !== 0) {
-      this.#cannotFollow(`${where}: offset 0x${offset.toString(16)} does not begin a cluster`);
+      const message = `${where}: offset 0x${offset.toString(16)} does not begin a cluster`;
+      if (hasNoData(view, at, this.#header)) this.#corrupt(message);
+      else this.#cannotFollow(message);
       return;
     }
     if (active) this.#found.allocated++;
     if (this.#header.externalData) {
-      if (active && !copied) this.#wrongFlag(at, "clear, and data is external");
+      if (active && !copied) this.#wrongFlag(table + at, "clear, and data is external");
       return;
     }
     this.#use(offset, this.#clusterSize, uses, "data cluster");
-    if (active) this.#lookAtFlag(offset / this.#clusterSize, at, copied);
+    if (active) this.#lookAtFlag(offset / this.#clusterSize, table + at, copied);
   }
 
   #useRefcounts(): void {
@@ -241,7 +249,10 @@ class Checker {
     for (let index = 0; index < length / 8; index++) {
       const block = blockOffset(table, index * 8, this.#clusterSize);
       if (block < 0) this.#corrupt(`entry ${index} of the refcount table cannot be right`);
-      if (block > 0) this.#use(block, this.#clusterSize, 1, "refcount block");
+      if (block <= 0) continue;
+      if (!this.#use(block, this.#clusterSize, 1, "refcount block")) continue;
+      const users = this.#found.counts.get(block / this.#clusterSize);
+      if (users > 1) this.#corrupt(`refcount block ${index} has ${users} users`);
     }
   }
 

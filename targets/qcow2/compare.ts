@@ -23,8 +23,12 @@ export function readCounts(image: SyncFile, header: Header): Counts {
 /** Adds to `found` what the refcounts say that its counts do not. */
 export function compareCounts(header: Header, stored: Counts, found: Findings): void {
   const { counts } = found;
+  const endsBehind = (cluster: number): void => {
+    found.endOffset = Math.max(found.endOffset, (cluster + 1) * header.clusterSize);
+  };
   for (const [cluster, count] of stored.entries()) {
     const used = counts.get(cluster);
+    endsBehind(cluster);
     if (count > used) {
       found.leaks++;
       say(found, `Leaked cluster ${cluster} refcount=${count} reference=${used}`);
@@ -32,7 +36,7 @@ export function compareCounts(header: Header, stored: Counts, found: Findings): 
   }
   for (const [cluster, used] of counts.entries()) {
     if (stored.get(cluster) === 0) tooFew(found, cluster, 0, used);
-    found.endOffset = Math.max(found.endOffset, (cluster + 1) * header.clusterSize);
+    endsBehind(cluster);
   }
 }
 

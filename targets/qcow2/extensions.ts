@@ -51,7 +51,10 @@ export function readExtensions(
   };
   const seen = new Set<number>();
   const limit = Math.min(end, view.byteLength);
-  for (let at = begin; at + 8 <= limit;) {
+  for (let at = begin; at < end;) {
+    // Behind the end of a short file there are zeros, which are the end marker.
+    if (at + 8 > limit && limit < end) break;
+    if (at + 8 > end) refuse(`a header extension at ${at} goes beyond the end of their area`);
     const type = view.getUint32(at);
     const length = view.getUint32(at + 4);
     if (type === q.EXTENSION_END) break;
@@ -83,8 +86,10 @@ function text(data: DataView): string {
 
 function featureNames(data: DataView): FeatureName[] {
   const names: FeatureName[] = [];
-  for (let at = 0; at + FEATURE_ENTRY <= data.byteLength; at += FEATURE_ENTRY) {
-    const name = text(new DataView(data.buffer, data.byteOffset + at + 2, FEATURE_ENTRY - 2));
+  // The last one may be cut short behind its name.
+  for (let at = 0; at + 2 < data.byteLength; at += FEATURE_ENTRY) {
+    const end = Math.min(at + FEATURE_ENTRY, data.byteLength);
+    const name = text(new DataView(data.buffer, data.byteOffset + at + 2, end - at - 2));
     names.push({ kind: data.getUint8(at), bit: data.getUint8(at + 1), name: printable(name) });
   }
   return names;

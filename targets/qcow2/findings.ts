@@ -11,7 +11,7 @@ export interface Findings {
   allocated: number;
   compressed: number;
   total: number;
-  /** Where the last cluster in use ends. */
+  /** Where the last cluster ends that is in use, or counted. */
   endOffset: number;
   /** How many entries of the active tables have a wrong bit 63: there may be millions. */
   wrongFlags: number;

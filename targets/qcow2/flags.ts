@@ -1,4 +1,7 @@
-/** Bit 63 of the entries of the active tables, put right: it says that a refcount is 1. */
+/**
+ * Bit 63 of the entries of the active tables, put right: it says that a refcount is 1. And the
+ * offsets of those that show zeros, where no cluster can begin: none is needed.
+ */
 
 import type { SyncFile } from "../../src/target/file_io.ts";
 import type { Counts } from "./counts.ts";
@@ -33,10 +36,22 @@ function correctTable(image: SyncFile, header: Header, counts: Counts, table: nu
     const low = (view.getUint32(at + 4) & q.LOW_OFFSET) >>> 0;
     const offset = (high & q.HIGH_OFFSET) * q.TWO_32 + low;
     if (offset === 0) continue;
+    if (offset % clusterSize !== 0 && hasNoData(view, at, header)) {
+      view.setUint32(at, 0);
+      view.setUint32(at + 4, view.getUint32(at + 4) & q.LOW_ZERO);
+      changed = true;
+      continue;
+    }
     const isAlone = header.externalData || counts.get(offset / clusterSize) === 1;
     changed = setFlag(view, at, isAlone) || changed;
   }
   if (changed) image.write(bytesOf(view), table);
+}
+
+/** Whether the standard entry at `at` shows zeros, or nothing, whatever its offset is. */
+export function hasNoData(view: DataView, at: number, header: Header): boolean {
+  if (header.extendedL2) return view.getUint32(at + 12) === 0; // no subcluster is allocated
+  return header.version >= 3 && (view.getUint32(at + 4) & q.LOW_ZERO) !== 0;
 }
 
 /** Answers whether that was a change. */

@@ -51,9 +51,9 @@ export const REFCOUNT_ORDER_MAX = 6;
 export const L1_BYTES_MAX = 32 << 20;
 export const REFCOUNT_TABLE_BYTES_MAX = 8 << 20;
 export const SNAPSHOTS_MAX = 65536;
-export const SNAPSHOT_TABLE_BYTES_MAX = 16 << 20;
+export const SNAPSHOT_TABLE_BYTES_MAX = 64 << 20;
 export const BITMAPS_MAX = 65535;
-export const BITMAP_DIRECTORY_BYTES_MAX = 16 << 20;
+export const BITMAP_DIRECTORY_BYTES_MAX = 64 << 20;
 
 /** An entry of a table is two words, high one first. These are bits of the high word. */
 export const HIGH_COPIED = 0x80000000;

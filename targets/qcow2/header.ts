@@ -46,8 +46,21 @@ export function readStart(file: SyncFile): Uint8Array {
   return bytes.subarray(0, file.read(bytes, 0));
 }
 
-/** `bytes`: from `readStart`. `fileSize`: of the whole image file. */
-export function readHeader(bytes: Uint8Array, path: string, fileSize: number): Header {
+/** For a check or a look: of an image that has lost its refcount table, too. Throws ImageError. */
+export function headerToCheck(image: SyncFile): Header {
+  return readHeader(readStart(image), image.path, image.size(), true);
+}
+
+/**
+ * `bytes`: from `readStart`. `fileSize`: of the whole image file. `toCheck`: a refcount table that
+ * is not in the file is one of 0 clusters, and no error.
+ */
+export function readHeader(
+  bytes: Uint8Array,
+  path: string,
+  fileSize: number,
+  toCheck = false,
+): Header {
   const refuse = (reason: string, hint?: string): never => {
     throw new ImageError(path, reason, hint);
   };
@@ -84,6 +97,7 @@ export function readHeader(bytes: Uint8Array, path: string, fileSize: number): H
   refuseUnknown(view, header, refuse);
   header.backingName = readBackingName(bytes, backingOffset, header, refuse);
   checkLimits(header, fileSize, refuse);
+  checkRefcountTable(header, fileSize, toCheck, refuse);
   checkCombinations(header, refuse);
   return header;
 }
@@ -195,14 +209,6 @@ function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
   const needed = l1EntriesNeeded(header);
   if (l1Size < needed) refuse(`l1_size is ${l1Size}; a disk of this size needs ${needed}`);
   checkTable("l1_table_offset", header.l1Offset, l1Size * 8, clusterSize, fileSize, refuse);
-  const refcountTable = header.refcountTableClusters * clusterSize;
-  if (refcountTable > q.REFCOUNT_TABLE_BYTES_MAX) {
-    const count = header.refcountTableClusters;
-    refuse(`refcount_table_clusters is ${count}; a table has 8 MiB at the most`);
-  }
-  if (refcountTable === 0) refuse("refcount_table_clusters is 0: nothing counts the clusters");
-  const at = header.refcountTableOffset;
-  checkTable("refcount_table_offset", at, refcountTable, clusterSize, fileSize, refuse);
   if (header.snapshotCount > q.SNAPSHOTS_MAX) {
     refuse(`nb_snapshots is ${header.snapshotCount}; ${q.SNAPSHOTS_MAX} is the most`);
   }
@@ -210,6 +216,27 @@ function checkLimits(header: Header, fileSize: number, refuse: Refuse): void {
     const begin = header.snapshotsOffset;
     checkTable("snapshots_offset", begin, header.snapshotCount * 40, clusterSize, fileSize, refuse);
   }
+}
+
+function checkRefcountTable(
+  header: Header,
+  fileSize: number,
+  toCheck: boolean,
+  refuse: Refuse,
+): void {
+  const { refcountTableClusters: count, refcountTableOffset: at, clusterSize } = header;
+  const length = count * clusterSize;
+  if (length > q.REFCOUNT_TABLE_BYTES_MAX) {
+    refuse(`refcount_table_clusters is ${count}; a table has 8 MiB at the most`);
+  }
+  if (toCheck && (at === 0 || at + length > fileSize)) {
+    header.refcountTableClusters = 0;
+    return;
+  }
+  if (length === 0 && !toCheck) {
+    refuse("refcount_table_clusters is 0: nothing counts the clusters");
+  }
+  checkTable("refcount_table_offset", at, length, clusterSize, fileSize, refuse);
 }
 
 function checkTable(
@@ -246,9 +273,6 @@ function checkCombinations(header: Header, refuse: Refuse): void {
   if (header.dataFileName !== undefined && hasControls(header.dataFileName)) {
     refuse("the name of the external data file has control characters in it");
   }
-  if (header.externalData && header.dataFileName === undefined) {
-    refuse("needs an external data file and does not name it");
-  }
   if (isRawData(header) && header.backingName !== undefined) {
     refuse("has a raw external data file and a backing file; only one of them is allowed");
   }
@@ -260,11 +284,7 @@ function checkCombinations(header: Header, refuse: Refuse): void {
 
 function refuseEncrypted(header: Header, refuse: Refuse): void {
   const { cryptMethod } = header;
-  if (cryptMethod === q.CRYPT_NONE) return;
-  if (cryptMethod === q.CRYPT_AES) {
-    const hint = "qemu-img convert makes a plain image of it";
-    refuse("crypt_method is AES (legacy): it protects too little to be served", hint);
-  }
+  if (cryptMethod === q.CRYPT_NONE || cryptMethod === q.CRYPT_AES) return;
   if (cryptMethod !== q.CRYPT_LUKS) refuse(`crypt_method is ${cryptMethod}; 2 (LUKS) is known`);
   if (header.cryptHeader === undefined) refuse("crypt_method is LUKS without an encryption header");
   if (header.externalData) refuse("crypt_method is LUKS: not served with an external data file");

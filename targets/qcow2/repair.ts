@@ -7,7 +7,7 @@ import { storedCounts } from "./compare.ts";
 import type { Findings } from "./findings.ts";
 import { correctFlags } from "./flags.ts";
 import * as q from "./format.ts";
-import { type Header, ImageError, readHeader, readStart } from "./header.ts";
+import { type Header, headerToCheck, ImageError } from "./header.ts";
 import { putOffset, blockOffset } from "./mapping.ts";
 import { getRefcount, setRefcount } from "./refcount.ts";
 
@@ -32,18 +32,34 @@ export function repairImage(
   if (what === "leaks" ? !canLower : found.incomplete && !canSet) return found;
   beginRepair(image, header);
   if (canLower) lowerCounts(image, header, found);
-  if (what === "leaks") return checkImage(image, header, progress);
+  if (what === "leaks") return afterLeaks(image, header, found, progress);
   if (canSet) raiseCounts(image, header, found);
   else rebuild(image, header, found);
   image.sync();
   if (found.incomplete) return checkImage(image, header, progress);
   // Afterwards: bit 63 says that a count is one, so the count comes first.
-  const now = readHeader(readStart(image), image.path, image.size());
-  const { wrongFlags, counts } = checkImage(image, now);
-  if (wrongFlags > 0) correctFlags(image, now, counts);
+  const now = headerToCheck(image);
+  const { corruptions, counts } = checkImage(image, now);
+  if (corruptions > 0) correctFlags(image, now, counts);
   image.sync();
-  const left = checkImage(image, now, progress);
-  if (left.corruptions === 0 && now.version >= 3) clearMarks(image, now);
+  return lastLook(image, now, progress);
+}
+
+/** A cluster of which a leak was taken may have one user left, whose entry is to say so. */
+function afterLeaks(
+  image: SyncFile,
+  header: Header,
+  found: Findings,
+  progress?: Progress,
+): Findings {
+  if (found.corruptions === found.wrongFlags) correctFlags(image, header, found.counts);
+  image.sync();
+  return lastLook(image, header, progress);
+}
+
+function lastLook(image: SyncFile, header: Header, progress?: Progress): Findings {
+  const left = checkImage(image, header, progress);
+  if (left.corruptions === 0) clearMarks(image, header);
   return left;
 }
 
@@ -56,13 +72,15 @@ const COUNTED_MAX = 2 ** 19;
  * SysError.
  */
 export function giveBackLeaks(image: SyncFile): void {
-  const header = readHeader(readStart(image), image.path, image.size());
+  const header = headerToCheck(image);
   if (image.size() / header.clusterSize > COUNTED_MAX) return;
   const found = checkImage(image, header);
   if (found.leaks === 0 || found.corruptions > 0) return;
   if (!areBlocksSound(image, header, found)) return;
   beginRepair(image, header);
   lowerCounts(image, header, found);
+  correctFlags(image, header, found.counts);
+  image.sync();
 }
 
 /** Where each stored count is changed: one block at a time. */
@@ -155,18 +173,22 @@ function allCounted(image: SyncFile, header: Header, found: Findings): boolean {
   return true;
 }
 
-/** Where a table could not be followed, what is counted too high may be right. */
+/**
+ * Where a table could not be followed, what is counted too high may be right. A cluster with more
+ * users than can be counted stays wrong.
+ */
 function raiseCounts(image: SyncFile, header: Header, found: Findings): void {
   const stored = new StoredCounts(image, header);
   for (const [cluster, used] of found.counts.entries()) {
-    refuseTooMany(image, header, cluster, used);
-    if (stored.get(cluster) < used) stored.set(cluster, used);
+    if (fits(header, used) && stored.get(cluster) < used) stored.set(cluster, used);
   }
   stored.write();
 }
 
+const fits = (header: Header, used: number): boolean => used < 2 ** (2 ** header.refcountOrder);
+
 function refuseTooMany(image: SyncFile, header: Header, cluster: number, used: number): void {
-  if (used < 2 ** (2 ** header.refcountOrder)) return;
+  if (fits(header, used)) return;
   const bits = 2 ** header.refcountOrder;
   throw new ImageError(
     image.path,
@@ -181,8 +203,9 @@ function refuseTooMany(image: SyncFile, header: Header, cluster: number, used: n
 function rebuild(image: SyncFile, header: Header, found: Findings): void {
   const { clusterSize, refcountOrder } = header;
   const entries = (clusterSize * 8) / 2 ** refcountOrder;
-  const end = Number.isFinite(image.limit) ? found.endOffset : image.size();
-  const first = Math.ceil(end / clusterSize);
+  const first = Number.isFinite(image.limit)
+    ? clustersInUse(found)
+    : Math.ceil(image.size() / clusterSize);
   let blocks = 0;
   let clusters = 0;
   for (let behind = -1; behind !== first + blocks + clusters;) {
@@ -214,6 +237,13 @@ function rebuild(image: SyncFile, header: Header, found: Findings): void {
   putOffset(new DataView(fields.buffer), 0, (first + blocks) * clusterSize);
   new DataView(fields.buffer).setUint32(8, clusters);
   image.write(fields, q.REFCOUNT_TABLE_OFFSET_AT);
+}
+
+/** Up to the last one. */
+function clustersInUse(found: Findings): number {
+  let end = 0;
+  for (const [cluster] of found.counts.entries()) end = cluster + 1;
+  return end;
 }
 
 /** How often each cluster was counted for being part of the old table or one of its blocks. */

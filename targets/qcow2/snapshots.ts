@@ -27,8 +27,22 @@ export interface SnapshotTable {
 const ENTRY = 40;
 const EXTRA_MAX = 1024;
 
-/** Throws ImageError for a table that cannot be right. */
+/** For who writes. Throws ImageError also for what makes no table of its own unreadable. */
 export function readSnapshots(image: SyncFile, header: Header): SnapshotTable {
+  const table = lookAtSnapshots(image, header);
+  const index = table.snapshots.findIndex(hasHugeTable);
+  if (index < 0) return table;
+  throw new ImageError(image.path, `${hugeTable(table.snapshots[index]!, index)}`);
+}
+
+/** What no table of a disk can have. */
+export const hasHugeTable = ({ l1Size }: Snapshot): boolean => l1Size * 8 > q.L1_BYTES_MAX;
+
+export const hugeTable = ({ l1Size }: Snapshot, index: number): string =>
+  `snapshot ${index + 1} has an L1 table of ${l1Size} entries; 32 MiB is the most`;
+
+/** Throws ImageError for a table that cannot be read. */
+export function lookAtSnapshots(image: SyncFile, header: Header): SnapshotTable {
   if (header.snapshotCount === 0) return { snapshots: [], length: 0 };
   const begin = header.snapshotsOffset;
   const bytes = new Uint8Array(Math.min(q.SNAPSHOT_TABLE_BYTES_MAX, image.size() - begin));
@@ -46,7 +60,7 @@ export function readSnapshots(image: SyncFile, header: Header): SnapshotTable {
     if (extra > EXTRA_MAX) refuse(`has ${extra} bytes of extra data; ${EXTRA_MAX} is the most`);
     const length = ENTRY + extra + idLength + nameLength;
     if (at + length > view.byteLength) refuse("lies beyond the end of the file or of the limit");
-    snapshots.push(readEntry(view, at, extra, idLength, nameLength, refuse));
+    snapshots.push(readEntry(view, at, extra, idLength, nameLength));
     at += Math.ceil(length / 8) * 8;
   }
   return { snapshots, length: at };
@@ -58,11 +72,7 @@ function readEntry(
   extra: number,
   idLength: number,
   nameLength: number,
-  refuse: (what: string) => never,
 ): Snapshot {
-  const l1Size = view.getUint32(at + 8);
-  if (l1Size * 8 > q.L1_BYTES_MAX)
-    refuse(`has an L1 table of ${l1Size} entries; 32 MiB is the most`);
   const text = (from: number, length: number): string =>
     new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + from, length));
   const id = at + ENTRY + extra;
@@ -71,7 +81,7 @@ function readEntry(
     id: text(id, idLength),
     name: text(id + idLength, nameLength),
     l1Offset: u64(at),
-    l1Size,
+    l1Size: view.getUint32(at + 8),
     stateSize: extra >= 8 ? u64(at + 40) : view.getUint32(at + 32),
     seconds: view.getUint32(at + 16),
     clockNs: u64(at + 24),

@@ -7,11 +7,11 @@ import type { CheckReport, CheckWish, ImageTools, InfoReport } from "../../src/t
 import { type Bitmap, BITMAP_AUTO, BITMAP_IN_USE, readBitmaps } from "./bitmaps.ts";
 import { checkImage } from "./check.ts";
 import type { Findings } from "./findings.ts";
-import { type ChainImage, diskSize, openPartOfChain } from "./chain.ts";
+import { type ChainImage, diskSize, openPartOfChain, placeOf } from "./chain.ts";
 import * as q from "./format.ts";
-import { type Header, isQcow2, isRawData, readHeader, readStart } from "./header.ts";
+import { type Header, headerToCheck, isQcow2, isRawData, readStart } from "./header.ts";
 import { repairImage } from "./repair.ts";
-import { readSnapshots } from "./snapshots.ts";
+import { lookAtSnapshots } from "./snapshots.ts";
 
 /** As `qemu-img check` ends. */
 const CLEAN = 0;
@@ -25,14 +25,13 @@ function check(path: string, wish: CheckWish): CheckReport {
   const opened = openImageFile(path, wish.repair === undefined, false);
   try {
     const image = new DescriptorFile(opened.fd, path);
-    const bytes = readStart(image);
-    if (!isQcow2(bytes)) return unsupported(path);
-    const header = readHeader(bytes, path, image.size());
+    if (!isQcow2(readStart(image))) return unsupported(path);
+    const header = headerToCheck(image);
     const before = checkImage(image, header, wish.progress);
     const wrong = before.corruptions > 0 || before.leaks > 0 || isMarked(header);
     if (wish.repair === undefined || !wrong) return reportOf(path, before, header);
     const after = repairImage(image, header, wish.repair, wish.progress);
-    return reportOf(path, after, readHeader(readStart(image), path, image.size()), before);
+    return reportOf(path, after, headerToCheck(image), before);
   } finally {
     opened.close();
   }
@@ -91,7 +90,7 @@ function marksOf({ incompatible }: Header): string[] {
   const lines: string[] = [];
   if ((incompatible & q.INCOMPATIBLE_CORRUPT) !== 0) {
     lines.push(
-      "marked as corrupt: served with --read-only alone, until --repair all takes the mark away",
+      "marked as corrupt: served with --read-only alone, until a --repair takes the mark away",
     );
   }
   if ((incompatible & q.INCOMPATIBLE_DIRTY) !== 0) {
@@ -136,11 +135,11 @@ function factsOf(image: ChainImage): Record<string, unknown> {
     lazy_refcounts: (header.compatible & q.COMPATIBLE_LAZY_REFCOUNTS) !== 0,
     dirty: (header.incompatible & q.INCOMPATIBLE_DIRTY) !== 0,
     corrupt: (header.incompatible & q.INCOMPATIBLE_CORRUPT) !== 0,
-    encryption: header.cryptMethod === q.CRYPT_LUKS ? "luks" : "none",
-    ...(image.dataFile === undefined ? {} : dataFileFacts(image.dataFile.path, header)),
+    encryption: ENCRYPTION[header.cryptMethod],
+    ...(header.externalData ? dataFileFacts(path, header) : {}),
     ...(header.backingName === undefined ? {} : backingFacts(image, header)),
     bitmaps: readBitmaps(image.file, header).bitmaps.map(bitmapFacts),
-    snapshots: readSnapshots(image.file, header).snapshots.map((snapshot) => ({
+    snapshots: lookAtSnapshots(image.file, header).snapshots.map((snapshot) => ({
       id: snapshot.id,
       name: snapshot.name,
       vm_state_size: snapshot.stateSize,
@@ -151,8 +150,14 @@ function factsOf(image: ChainImage): Record<string, unknown> {
   };
 }
 
-function dataFileFacts(path: string, header: Header): Record<string, unknown> {
-  return { data_file: path, data_file_raw: isRawData(header) };
+/** As `crypt_method` numbers them. */
+const ENCRYPTION = ["none", "aes", "luks"];
+
+/** Where it is, whether or not there is something; a name that is no plain one as it stands. */
+function dataFileFacts(image: string, header: Header): Record<string, unknown> {
+  const name = header.dataFileName;
+  const place = name === undefined ? null : (placeOf(image, name) ?? name);
+  return { data_file: place, data_file_raw: isRawData(header) };
 }
 
 /** Where the backing file is, what the image itself says of it, and why it cannot be shown. */

@@ -6,8 +6,8 @@ import { DescriptorFile, type SyncFile } from "../../../src/target/file_io.ts";
 import { readHeader, readStart } from "../../../targets/qcow2/header.ts";
 import { qcow2Tools } from "../../../targets/qcow2/tools.ts";
 import { type Repair, repairImage } from "../../../targets/qcow2/repair.ts";
-import { check, contents, hasQemu, must, qemuIo } from "./qemu.ts";
-import { headerOf } from "./reference.ts";
+import { check, contents, hasQemu, must } from "./qemu.ts";
+import { change, image as spoiledImage, type Tables } from "./spoiled.ts";
 import { MEMORY, tempFolder } from "../../temp.ts";
 
 // Other programs run, on a machine that may be busy.
@@ -15,37 +15,8 @@ setDefaultTimeout(60_000);
 const folder = tempFolder(MEMORY);
 const testQemu = test.skipIf(!hasQemu);
 const KIND = { repair: undefined };
-const OFFSET = 0x00ff_ffff_ffff_fe00n;
 
-function image(name: string, options = "cluster_size=64k"): string {
-  const path = folder(name);
-  must(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "8M"]);
-  qemuIo(path, ["write -P 1 0 1M", "write -P 2 4M 64k"]);
-  return path;
-}
-
-/** Changes the image's bytes; `at` gives the 64-bit numbers of its tables. */
-function change(path: string, how: (view: DataView, at: Tables) => void): void {
-  const bytes = new Uint8Array(readFileSync(path));
-  const view = new DataView(bytes.buffer);
-  const { l1Offset, refcountTableOffset } = headerOf(bytes);
-  const l2 = Number(view.getBigUint64(l1Offset) & OFFSET);
-  how(view, {
-    l1: l1Offset,
-    l2,
-    data: view.getBigUint64(l2) & OFFSET,
-    counts: refcountTableOffset,
-  });
-  writeFileSync(path, bytes);
-}
-
-interface Tables {
-  l1: number;
-  l2: number;
-  /** The first cluster of the disk. */
-  data: bigint;
-  counts: number;
-}
+const image = (name: string, options?: string): string => spoiledImage(folder(name), options);
 
 for (const stranger of ["data", "l2"] as const) {
   testQemu(`a refcount table that leads to ${stranger} changes nothing there`, () => {
