@@ -6,17 +6,17 @@
  * image's lock, which goes with the same rings. Only then is the image opened and looked at.
  */
 
-import { EBUSY, EINVAL, ETIMEDOUT, SysError } from "../../ffi/errno.ts";
+import { EBUSY, EINVAL, SysError } from "../../ffi/errno.ts";
 import type { DevInfo } from "../../ffi/ublk_cmd.ts";
-import type { AnyTarget, Disk, OpenDisk, TargetRegistry } from "../target/target.ts";
+import type { AnyTarget, TargetRegistry } from "../target/target.ts";
 import { type Channel, withChannel } from "./command.ts";
 import type { Beginning, Listener } from "./daemon.ts";
 import * as device from "./device.ts";
-import { recoveryOf } from "./features.ts";
-import { withLimits } from "./limits.ts";
 import { Identity } from "./nodes.ts";
-import { isTaken, openDisk } from "./open_disk.ts";
 import { refuseUpgrade, sendHome } from "./quiesce.ts";
+import { refused, refuseHopeless, refuseServed } from "./recoverable.ts";
+import { reopen } from "./reopen.ts";
+import { retry, type Say } from "./retry.ts";
 import type { Host, Service } from "./server.ts";
 import { endDevice, isGone } from "./remove.ts";
 import { whoHasOpen } from "./safe_stop.ts";
@@ -116,26 +116,6 @@ async function knownTarget(
   throw refused(info, how, `has a state file that is no configuration of type ${name}`, hint);
 }
 
-const refused = (info: DevInfo, how: string, reason: string, hint: string): SysError =>
-  new SysError({ op: how, errno: 0, subject: `device ${info.dev_id}`, reason, hint });
-
-function refuseHopeless(info: DevInfo, how: string): void {
-  const del = `ublk del -n ${info.dev_id} removes it`;
-  if (recoveryOf(info.flags) === "none") {
-    const reason = "was made without recovery: it ends with its server";
-    throw refused(info, how, reason, "ublk add -r, -i or -e makes a device that outlives it");
-  }
-  if (device.stateName(info) === "DEAD") {
-    throw refused(info, how, "is DEAD: it was stopped, or has never been live", del);
-  }
-}
-
-function refuseServed(info: DevInfo, how: string): void {
-  if (!isServed(info)) return;
-  const reason = `is served already, by process ${info.ublksrv_pid}`;
-  throw refused(info, how, reason, `ublk upgrade -n ${info.dev_id} replaces that`);
-}
-
 /** In the new server: waits for what is left of the old one, and opens the disk. */
 export async function prepareRecovery(
   plan: RecoverPlan,
@@ -148,9 +128,7 @@ export async function prepareRecovery(
     try {
       if (plan.how === "upgrade") await sendHome(channel, plan.id, say);
       await waitForDriver(channel, plan, say);
-      const open = await waitForImage(channel, plan, host, say);
-      const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
-      return { open: { ...open, disk }, ...takeOver(plan) };
+      return { open: await reopen(channel, plan, host, say), ...takeOver(plan) };
     } catch (error) {
       endTakeover(plan.id);
       throw error;
@@ -182,42 +160,7 @@ function takeOver({ id, how }: RecoverPlan): Omit<Beginning, "open"> {
 }
 
 const DRIVER_WAIT_MS = 60_000;
-const IMAGE_WAIT_MS = 30_000;
 const PAUSE_MS = 20;
-/** What takes longer than this is told. */
-const PATIENCE_MS = 1000;
-
-type Say = (line: string) => void;
-
-/** Tries until it works; `attempt` answers undefined for "not yet". */
-export async function retry<T>(
-  attempt: () => Promise<T | undefined>,
-  bound: { ms: number; pause: number; what: string; hint: string },
-  say: Say,
-): Promise<T> {
-  const begun = performance.now();
-  let told = false;
-  for (;;) {
-    const answer = await attempt();
-    if (answer !== undefined) return answer;
-    const passed = performance.now() - begun;
-    if (!told && passed > PATIENCE_MS) {
-      told = true;
-      say(`waiting ${bound.what}`);
-    }
-    if (passed > bound.ms) {
-      const reason = `not after ${bound.ms / 1000} s`;
-      throw new SysError({
-        op: "wait",
-        errno: ETIMEDOUT,
-        subject: bound.what,
-        reason,
-        hint: bound.hint,
-      });
-    }
-    await Bun.sleep(bound.pause);
-  }
-}
 
 /** START_USER_RECOVERY, until the driver has let go of the last server. */
 export async function waitForDriver(
@@ -243,47 +186,4 @@ export async function waitForDriver(
     return undefined;
   };
   await retry(attempt, { ...bound, what, hint }, say);
-}
-
-async function waitForImage(
-  channel: Channel,
-  plan: RecoverPlan,
-  host: Host,
-  say: Say,
-): Promise<OpenDisk> {
-  let holder: SysError | undefined;
-  const attempt = async (): Promise<OpenDisk | undefined> => {
-    try {
-      return openDisk(plan, host, plan.id);
-    } catch (error) {
-      if (!isTaken(error)) throw error;
-      holder = error;
-    }
-    refuseServed(await device.getDevInfo(channel, plan.id), plan.how);
-    return undefined;
-  };
-  const hint = "whoever has it open: the last server, qemu, or another recovery";
-  const bound = { ms: IMAGE_WAIT_MS, pause: PAUSE_MS, what: "for the image's lock", hint };
-  try {
-    return await retry(attempt, bound, say);
-  } catch (error) {
-    throw error instanceof SysError && error.errno === ETIMEDOUT ? (holder ?? error) : error;
-  }
-}
-
-/** The block device keeps its size and its blocks; the disk must still be able to have them. */
-async function fitted(channel: Channel, plan: RecoverPlan, disk: Disk): Promise<Disk> {
-  const { basic } = await device.getParams(channel, plan.id);
-  const size = Number(basic.dev_sectors ?? 0) * 512;
-  const block = 2 ** (basic.logical_bs_shift ?? 0);
-  const facts = { op: plan.how, errno: 0, subject: `device ${plan.id}` };
-  if (disk.size < size) {
-    const reason = `has ${size} bytes, but what it is kept in only ${disk.size} now`;
-    throw new SysError({ ...facts, reason, hint: "make that as large again, and try again" });
-  }
-  if (2 ** disk.blockBits > block) {
-    const reason = `has blocks of ${block} bytes, but what it is kept in needs ${2 ** disk.blockBits}`;
-    throw new SysError({ ...facts, reason, hint: "move the file back to where it was" });
-  }
-  return { ...disk, size };
 }
