@@ -59,16 +59,15 @@ export default defineTarget<LoopConfig>({
       offset: config.offset,
       read_only: config.read_only,
     };
-    const { fd, blockBits } = file;
     const { backing_file: path, offset, read_only: readOnly } = config;
-    const range = { fd, path, offset, blockBits, readOnly };
+    const range = { fd: file.fd, path, offset, readOnly };
     return {
       disk: fileDisk(file, config.read_only, report),
       close: file.close,
       resizer: {
-        found: () => backingSize(range),
-        check: (from, to) => checkBackingSize(range, from, to),
-        apply: (_, to) => setBackingSize(range, to),
+        found: (block) => backingSize(range, block),
+        check: (from, to, block) => checkBackingSize(range, from, to, block),
+        apply: (_, to, block) => setBackingSize(range, to, block),
         config: () => config,
       },
     };

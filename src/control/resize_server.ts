@@ -24,6 +24,8 @@ export interface ResizeAnswer {
 export class ResizeServer {
   readonly #id: number;
   readonly #resizer: Resizer | undefined;
+  /** Of the device, in bytes. */
+  readonly #block: number;
   readonly #threads: readonly Pick<Thread, "resize">[];
   /**
    * One at a time, from its first question until it has gone and its last one is answered: the
@@ -34,6 +36,7 @@ export class ResizeServer {
   constructor(id: number, open: OpenDisk, threads: readonly Pick<Thread, "resize">[]) {
     this.#id = id;
     this.#resizer = open.resizer;
+    this.#block = 2 ** open.disk.blockBits;
     this.#threads = threads;
   }
 
@@ -75,7 +78,7 @@ export class ResizeServer {
   }
 
   async #prepare(resizer: Resizer, { from, to, shrink }: ResizeQuestion): Promise<ResizeAnswer> {
-    const size = to ?? resizer.found();
+    const size = to ?? resizer.found(this.#block);
     if (size === undefined) {
       throw this.#refused(EINVAL, "its backing does not say a size", "say which: --size SIZE");
     }
@@ -83,9 +86,9 @@ export class ResizeServer {
       const reason = `has ${from} bytes, and ${size} are fewer`;
       throw this.#refused(EINVAL, reason, "--shrink does it; what is behind the new end is lost");
     }
-    resizer.check(from, size);
+    resizer.check(from, size, this.#block);
     if (!isShrinking(from, size, shrink)) {
-      resizer.apply(from, size);
+      resizer.apply(from, size, this.#block);
       await this.#tell(size);
     }
     return { to: size };
@@ -100,7 +103,7 @@ export class ResizeServer {
     }
     if (!isShrinking(from, to, shrink)) return;
     await this.#tell(to);
-    resizer.apply(from, to);
+    resizer.apply(from, to, this.#block);
   }
 
   async #tell(size: number): Promise<void> {

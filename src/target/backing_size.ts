@@ -10,20 +10,22 @@ export interface BackingRange {
   path: string;
   /** Where the disk begins, in bytes. */
   offset: number;
-  /** log2 of what the disk's size has to be a multiple of. */
-  blockBits: number;
   readOnly: boolean;
 }
 
 /** Bytes from the offset to the end as it is now, whole blocks of them. */
-export function backingSize(range: BackingRange): number {
-  const block = 2 ** range.blockBits;
+export function backingSize(range: BackingRange, block: number): number {
   return Math.floor(Math.max(0, endOf(range) - range.offset) / block) * block;
 }
 
 /** Throws SysError when the backing cannot follow the disk from one size to the other. */
-export function checkBackingSize(range: BackingRange, from: number, to: number): void {
-  const now = backingSize(range);
+export function checkBackingSize(
+  range: BackingRange,
+  from: number,
+  to: number,
+  block: number,
+): void {
+  const now = backingSize(range, block);
   if (range.offset + to > FILE_END_MAX) {
     throw refused(range, EINVAL, "would end behind the 4 PiB that can be served");
   }
@@ -39,9 +41,12 @@ export function checkBackingSize(range: BackingRange, from: number, to: number):
   }
 }
 
-/** Makes a file end where the disk does. What a block device has was looked at before. */
-export function setBackingSize(range: BackingRange, to: number): void {
-  if (deviceSize(range.fd) !== undefined || backingSize(range) === to) return;
+/**
+ * Makes a file end where the disk does, but for less than a block that it has more. What a block
+ * device has was looked at before.
+ */
+export function setBackingSize(range: BackingRange, to: number, block: number): void {
+  if (deviceSize(range.fd) !== undefined || backingSize(range, block) === to) return;
   trySys("ftruncate", range.path, () => {
     ftruncateSync(range.fd, range.offset + to);
     fsyncSync(range.fd);

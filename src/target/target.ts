@@ -194,14 +194,17 @@ export interface OpenDisk {
   resizer?: Resizer;
 }
 
-/** What another size takes, in the main thread. Sizes are bytes of the disk, whole blocks. */
+/**
+ * What another size takes, in the main thread. Sizes are bytes of the disk, whole blocks; `block`
+ * is one of the device, which may be larger than what the target has found.
+ */
 export interface Resizer {
   /** The size to take when none is asked for: what the backing has now. Undefined for none. */
-  found(): number | undefined;
+  found(block: number): number | undefined;
   /** Throws SysError when the disk cannot go from one size to the other. Changes nothing. */
-  check(from: number, to: number): void;
+  check(from: number, to: number, block: number): void;
   /** Makes the backing so: before the threads are told when it grows, after them when not. */
-  apply(from: number, to: number): void;
+  apply(from: number, to: number, block: number): void;
   /** What is saved from now on. */
   config(size: number): unknown;
 }

@@ -77,6 +77,18 @@ story("a loop disk grows under a mounted file system, and shrinks", RESIZES, asy
   expect(await vm.sh`ls -A /run/ublk`).toBe("");
 });
 
+story("a disk takes whole blocks of the device of what its file has", RESIZES, async (vm) => {
+  const image = `${vm.data}/w.img`;
+  await vm.sh`truncate -s 64M ${image}`;
+  const id = await vm.add`-t loop -f ${image} --buffered-io --logical-block-size 4096`;
+  await vm.sh`truncate -s +5000 ${image}`;
+  await vm.sh`ublk resize -n ${id}`;
+  await expectSize(vm, id, 64 * MiB + 4096);
+  await vm.sh`ublk resize -n ${id}`; // again
+  expect(Number(await vm.sh`stat -c %s ${image}`)).toBe(64 * MiB + 5000);
+  await vm.sh`ublk del -n ${id}`;
+});
+
 story(
   "a disk follows a block device that has grown; a null disk is any size",
   RESIZES,

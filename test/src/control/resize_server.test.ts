@@ -9,11 +9,17 @@ import { diskOf } from "../../disks.ts";
 const NOBODY = 999_999;
 
 function serverOf(
-  facts: { found?: number; failure?: number; keeps?: boolean; work?: Promise<number> } = {},
+  facts: {
+    found?: number;
+    blockBits?: number;
+    failure?: number;
+    keeps?: boolean;
+    work?: Promise<number>;
+  } = {},
 ) {
   const steps: string[] = [];
   const resizer: Resizer = {
-    found: () => facts.found,
+    found: (block) => facts.found && Math.floor(facts.found / block) * block,
     check: (from, to) => void steps.push(`check ${from} ${to}`),
     apply: (from, to) => void steps.push(`apply ${from} ${to}`),
     config: () => ({}),
@@ -24,7 +30,8 @@ function serverOf(
       return facts.work ?? Promise.resolve(facts.failure ?? 0);
     },
   };
-  const open = { disk: diskOf(), close: () => {}, ...(facts.keeps ? {} : { resizer }) };
+  const disk = diskOf({ blockBits: facts.blockBits ?? 9 });
+  const open = { disk, close: () => {}, ...(facts.keeps ? {} : { resizer }) };
   return { server: new ResizeServer(NOBODY, open, [thread, thread]), steps };
 }
 
@@ -57,6 +64,8 @@ test("shrunk, nothing is changed before the device has", async () => {
 test("without a size it takes what the backing has, or says that it needs one", async () => {
   const ask = { ask: "resize", from: 1024, shrink: false };
   expect(await serverOf({ found: 8192 }).server.welcome().answer(ask)).toEqual({ to: 8192 });
+  const blocks = serverOf({ found: 8192 + 512, blockBits: 12 }).server;
+  expect(await blocks.welcome().answer(ask)).toEqual({ to: 8192 });
   const { server, steps } = serverOf();
   expect(await refusal(server.welcome().answer(ask))).toContain("--size SIZE");
   expect(steps).toEqual([]);

@@ -209,7 +209,7 @@ testQemu("what cannot be resized is refused by name, before anything is changed"
   const refusal = (path: string, from: number, to: number, readOnly = false): string => {
     const common = { buffered_io: false, cache_size: MiB, key_file: "" };
     const { resizer, close } = target.open({ backing_file: path, read_only: readOnly, ...common });
-    const error = thrown(() => resizer!.check(from, to));
+    const error = thrown(() => resizer!.check(from, to, 512));
     close();
     if (!(error instanceof SysError)) throw error;
     return error.message;
