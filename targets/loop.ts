@@ -47,11 +47,12 @@ export default defineTarget<LoopConfig>({
     return hasShape(value, { backing_file: "path", offset: "number", ...switches });
   },
   files: (config) => [config.backing_file],
-  open(config) {
+  open(config, _secret, size) {
     const file = openBackingFile(config.backing_file, {
       readOnly: config.read_only,
       buffered: config.buffered_io,
       offset: config.offset,
+      size,
     });
     const report = {
       backing_file: config.backing_file,

@@ -5,18 +5,18 @@ import type { OpenDisk } from "../target/target.ts";
 import type { Host } from "./server.ts";
 import { readAllStates } from "./state.ts";
 
-/** `ownId`: the device whose dead server may still hold the lock; -1 for none. */
+/** `served`: the device that it was the disk of, whose dead server may still hold the lock. */
 export function openDisk(
   plan: { config: unknown },
-  { target, secret }: Host,
-  ownId = -1,
+  { target, secret }: Pick<Host, "target" | "secret">,
+  served?: { id: number; size: number },
 ): OpenDisk {
   try {
-    return target.open(plan.config, secret);
+    return target.open(plan.config, secret, served?.size);
   } catch (error) {
     if (!isLocked(error)) throw error;
     const holder = readAllStates().find((state) => state.report["backing_file"] === error.subject);
-    if (holder === undefined || holder.dev_id === ownId) throw error;
+    if (holder === undefined || holder.dev_id === served?.id) throw error;
     const reason = `is served already, as device ${holder.dev_id}`;
     const hint = `ublk del -n ${holder.dev_id} ends that`;
     throw new SysError({ ...error.facts(), errno: 0, reason, hint });

@@ -11,31 +11,40 @@ import { refuseServed } from "./recoverable.ts";
 import { retry, type Say } from "./retry.ts";
 import type { Host } from "./server.ts";
 
+const SECTOR = 512;
 const IMAGE_WAIT_MS = 30_000;
 const PAUSE_MS = 20;
 
-/** Waits for the image's lock; the disk fits the block device. */
+/** Waits for the image's lock; the disk has the size and the blocks of the block device. */
 export async function reopen(
   channel: Channel,
   plan: RecoverPlan,
-  host: Host,
+  host: Pick<Host, "target" | "secret">,
   say: Say,
 ): Promise<OpenDisk> {
-  const open = await waitForImage(channel, plan, host, say);
-  const disk = await fitted(channel, plan, withLimits(open.disk, plan.limits));
-  return { ...open, disk };
+  const { basic } = await device.getParams(channel, plan.id);
+  const size = Number(basic.dev_sectors ?? 0) * SECTOR;
+  const open = await waitForImage(channel, plan, host, size, say);
+  try {
+    const disk = fitted(plan, open.disk, size, basic.logical_bs_shift ?? 0);
+    return { ...open, disk: withLimits(disk, plan.limits) };
+  } catch (error) {
+    open.close();
+    throw error;
+  }
 }
 
 async function waitForImage(
   channel: Channel,
   plan: RecoverPlan,
-  host: Host,
+  host: Pick<Host, "target" | "secret">,
+  size: number,
   say: Say,
 ): Promise<OpenDisk> {
   let holder: SysError | undefined;
   const attempt = async (): Promise<OpenDisk | undefined> => {
     try {
-      return openDisk(plan, host, plan.id);
+      return openDisk(plan, host, { id: plan.id, size });
     } catch (error) {
       if (!isTaken(error)) throw error;
       holder = error;
@@ -53,18 +62,16 @@ async function waitForImage(
 }
 
 /** The block device keeps its size and its blocks; the disk must still be able to have them. */
-async function fitted(channel: Channel, plan: RecoverPlan, disk: Disk): Promise<Disk> {
-  const { basic } = await device.getParams(channel, plan.id);
-  const size = Number(basic.dev_sectors ?? 0) * 512;
-  const block = 2 ** (basic.logical_bs_shift ?? 0);
+function fitted(plan: RecoverPlan, disk: Disk, size: number, blockBits: number): Disk {
   const facts = { op: plan.how, errno: 0, subject: `device ${plan.id}` };
   if (disk.size < size) {
     const reason = `has ${size} bytes, but what it is kept in only ${disk.size} now`;
     throw new SysError({ ...facts, reason, hint: "make that as large again, and try again" });
   }
-  if (2 ** disk.blockBits > block) {
-    const reason = `has blocks of ${block} bytes, but what it is kept in needs ${2 ** disk.blockBits}`;
+  if (disk.blockBits > blockBits) {
+    const [block, least] = [2 ** blockBits, 2 ** disk.blockBits];
+    const reason = `has blocks of ${block} bytes, but what it is kept in needs ${least}`;
     throw new SysError({ ...facts, reason, hint: "move the file back to where it was" });
   }
-  return { ...disk, size };
+  return { ...disk, size, blockBits };
 }

@@ -26,11 +26,13 @@ export interface BackingOptions {
   buffered: boolean;
   /** Where the disk begins in the file, in bytes. */
   offset: number;
+  /** Bytes of a disk that was live before: what has grown behind it is not looked at. */
+  size?: number | undefined;
 }
 
 export interface BackingFile {
   fd: number;
-  /** Bytes from the offset to the end. */
+  /** Bytes from the offset to the end of the disk. */
   size: number;
   direct: boolean;
   blockBits: number;
@@ -196,7 +198,7 @@ function inspect(
   direct: boolean,
 ): BackingFile {
   const stats = fstatSync(fd);
-  const end = deviceSize(fd) ?? stats.size;
+  const end = Math.min(deviceSize(fd) ?? stats.size, endOf(options));
   const size = end - options.offset;
   refuseSize(path, end, options.offset);
   const alignment = direct ? directAlignment(fd, kind) : 0;
@@ -218,6 +220,10 @@ function inspect(
     close: () => unlockAndClose(fd),
   };
 }
+
+/** Of a disk that was live before: so direct IO and blocks are chosen as they were then. */
+const endOf = ({ offset, size }: BackingOptions): number =>
+  size === undefined ? Number.POSITIVE_INFINITY : offset + size;
 
 const isMultiple = (size: number, offset: number, unit: number): boolean =>
   size % unit === 0 && offset % unit === 0;

@@ -264,8 +264,12 @@ export interface TargetDef<Config> {
    * nothing: somebody serves it. Throws SysError for what it can see that `open` would refuse.
    */
   files?(config: Config): string[];
-  /** Opens, locks and inspects, in the main thread. Throws SysError. `secret`: the answer. */
-  open(config: Config, secret?: string): OpenDisk;
+  /**
+   * Opens, locks and inspects, in the main thread. Throws SysError. `secret`: the answer. `size`:
+   * bytes of a disk that was live before, as its block device has them; what it is kept in may
+   * have grown since.
+   */
+  open(config: Config, secret?: string, size?: number): OpenDisk;
   /** In each Worker: wiring. May read what `open` has looked at, and writes nothing. */
   attach(config: Config, disk: Disk, context: QueueContext): Handlers;
   /** Of a target whose images have a format of their own. */

@@ -39,8 +39,8 @@ export default defineTarget<FaultConfig>({
   configure,
   isConfig,
   files: ({ backing_file: path }) => (path === undefined ? [] : [path]),
-  open(config) {
-    const { disk, close } = openBacking(config);
+  open(config, _secret, size) {
+    const { disk, close } = openBacking(config, size);
     return { disk: { ...disk, threads: 1, report: { ...disk.report, ...config.faults } }, close };
   },
   attach(config, disk, context) {
@@ -50,10 +50,10 @@ export default defineTarget<FaultConfig>({
   },
 });
 
-function openBacking(config: FaultConfig): OpenDisk {
+function openBacking(config: FaultConfig, size?: number): OpenDisk {
   if (config.backing_file === undefined) return { disk: zeroDisk(config.size), close: () => {} };
   const path = config.backing_file;
-  const file = openBackingFile(path, { readOnly: false, buffered: false, offset: 0 });
+  const file = openBackingFile(path, { readOnly: false, buffered: false, offset: 0, size });
   return { disk: fileDisk(file, false, { backing_file: path }), close: file.close };
 }
 

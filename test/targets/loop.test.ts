@@ -46,6 +46,15 @@ describe("an open file", () => {
     close();
   });
 
+  test("that has grown is the disk that it was, until it is resized", () => {
+    open(MiB).close();
+    const config = loop.configure({ file: fileOf(path("image"), MiB + 8192 + 100) });
+    const { disk, resizer, close } = loop.open(config, undefined, MiB);
+    expect(disk.size).toBe(MiB);
+    expect(resizer!.found(4096)).toBe(MiB + 8192);
+    close();
+  });
+
   test("begins where it was told to", () => {
     const { disk, close } = open(MiB, { offset: "64K" });
     expect([disk.size, disk.report["offset"]]).toEqual([MiB - 65536, 65536]);

@@ -90,6 +90,19 @@ describe("a regular file", () => {
     expect(facts(fileOf(path("e"), MiB), { offset: 512 }).blockBits).toBe(9);
   });
 
+  test.each([1, 100, 512, 4096])("that has grown by %i bytes is the disk that it was", (more) => {
+    for (const before of [MiB, MiB + 512]) {
+      const was = facts(fileOf(path("grown"), before));
+      expect(facts(fileOf(path("grown"), before + more), { size: before })).toEqual(was);
+      const behind = { offset: 4096, size: before - 4096 };
+      expect(facts(path("grown"), behind)).toEqual({ ...was, size: before - 4096 });
+    }
+  });
+
+  test("that was cut has what is left", () => {
+    expect(facts(fileOf(path("cut"), MiB), { size: 2 * MiB }).size).toBe(MiB);
+  });
+
   test("is followed through a symbolic link", () => {
     symlinkSync(fileOf(path("f"), MiB), path("link"));
     expect(facts(path("link")).size).toBe(MiB);

@@ -18,6 +18,13 @@ test("a file is locked and has its size; what goes wrong is said with it", () =>
   close();
 });
 
+test("a file that has grown keeps the disk that it was", () => {
+  const config = faultInject.configure({ file: fileOf(path("b.img"), (1 << 20) + 100) });
+  const { disk, close } = faultInject.open(config, undefined, 1 << 20);
+  expect(disk.size).toBe(1 << 20);
+  close();
+});
+
 const TARGET = join(import.meta.dir, "../../../targets/fault_inject/target.ts");
 const SCRIPT = (die: string, recovering: boolean, requests: number) => `
   import target from "${TARGET}";
