@@ -9,23 +9,30 @@ import { isTaken, openDisk } from "./open_disk.ts";
 import type { RecoverPlan } from "./recover.ts";
 import { refuseServed } from "./recoverable.ts";
 import { retry, type Say } from "./retry.ts";
+import { filesOf, isSameFile } from "./same_files.ts";
 import type { Host } from "./server.ts";
+import { readState } from "./state.ts";
 
 const SECTOR = 512;
 const IMAGE_WAIT_MS = 30_000;
 const PAUSE_MS = 20;
 
-/** Waits for the image's lock; the disk has the size and the blocks of the block device. */
+/**
+ * Waits for the image's lock; the disk has the size and the blocks of the block device. `files`:
+ * what it was kept in; undefined where nobody noted it.
+ */
 export async function reopen(
   channel: Channel,
   plan: RecoverPlan,
   host: Pick<Host, "target" | "secret">,
   say: Say,
+  files = readState(plan.id)?.files,
 ): Promise<OpenDisk> {
   const { basic } = await device.getParams(channel, plan.id);
   const size = Number(basic.dev_sectors ?? 0) * SECTOR;
   const open = await waitForImage(channel, plan, host, size, say);
   try {
+    refuseOther(plan, open.disk, files);
     const disk = fitted(plan, open.disk, size, basic.logical_bs_shift ?? 0);
     return { ...open, disk: withLimits(disk, plan.limits) };
   } catch (error) {
@@ -59,6 +66,17 @@ async function waitForImage(
   } catch (error) {
     throw error instanceof SysError && error.errno === ETIMEDOUT ? (holder ?? error) : error;
   }
+}
+
+/** A file that took the name of its image is not the disk that is mounted above. */
+function refuseOther({ id, how }: RecoverPlan, disk: Disk, before: string[] | undefined): void {
+  const now = filesOf(disk.files);
+  const same = (file: string, at: number): boolean => isSameFile(file, now[at] ?? "");
+  if (before === undefined || (before.length === now.length && before.every(same))) return;
+  const name = disk.report["backing_file"] ?? "of its image";
+  const reason = `was kept in another file than what has the name ${name} now`;
+  const hint = `put that file back, or ublk del -n ${id} gives the device up`;
+  throw new SysError({ op: how, errno: 0, subject: `device ${id}`, reason, hint });
 }
 
 /** The block device keeps its size and its blocks; the disk must still be able to have them. */

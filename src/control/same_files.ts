@@ -1,6 +1,14 @@
-/** Before a server is sent home: whether the next one would find the very files that it serves. */
+/** Whether the next server of a device finds the very files that the last one served. */
 
-import { type BigIntStats, closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  statSync,
+} from "node:fs";
 import { SysError, trySys } from "../../ffi/errno.ts";
 
 /** Of whom: a device and the process that serves it. */
@@ -10,7 +18,8 @@ interface Served {
 }
 
 /**
- * Throws when the next server would find nothing under one of the names, or another file.
+ * Before a server is sent home: throws when the next one would find nothing under one of the
+ * names, or another file.
  *
  * Afterwards there is no way back: a file that has no name any more goes with who has it open, and
  * one that took its name is not the disk that is mounted above.
@@ -56,3 +65,22 @@ function openIdentity(link: string): string {
 function identity(found: BigIntStats): string {
   return found.isBlockDevice() ? `block ${found.rdev}` : `file ${found.dev} ${found.ino}`;
 }
+
+/** For the state file: what a disk's descriptors lead to, each once, in their order. */
+export function filesOf(fds: readonly number[]): string[] {
+  return [...new Set(fds.map((fd) => identity(fstatSync(fd, { bigint: true }))))];
+}
+
+/** Of two that `filesOf` has noted, perhaps with a mount in between. */
+export function isSameFile(one: string, other: string): boolean {
+  return lasting(one) === lasting(other);
+}
+
+/** A file system that has no device of its own (btrfs, NFS, tmpfs) gets a number a mount. */
+function lasting(file: string): string {
+  const [kind, device = "", inode] = file.split(" ");
+  return kind === "file" && major(BigInt(device)) === 0n ? `file ${inode}` : file;
+}
+
+/** As the C library packs it into a dev_t. */
+const major = (device: bigint): bigint => ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);

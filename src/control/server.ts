@@ -19,6 +19,7 @@ import { inTurn } from "./in_turn.ts";
 import type { AskedLimits } from "./limits.ts";
 import type { Log, LogLevel } from "./log.ts";
 import { blockDeviceUsable, Identity, openCharDevice, wasDeleted } from "./nodes.ts";
+import { filesOf } from "./same_files.ts";
 import { writeState } from "./state.ts";
 import { type Counters, makeCounters } from "./stats.ts";
 import {
@@ -171,6 +172,7 @@ export class Server {
       serving: { zeroCopyMin, pollUs, threads, limits, logLevel },
       report: { name, dev_size: this.#disk.size, ...this.#disk.report },
       tids,
+      files: filesOf(this.#disk.files),
       affinity,
     });
   }

@@ -50,6 +50,8 @@ export interface DeviceState {
   report: Record<string, string | number | boolean>;
   /** By queue id: the threads that serve the queue. */
   tids: number[][];
+  /** What it is kept in, as same_files.ts names files; older versions did not note it. */
+  files?: string[];
   /** CPU sets that were asked for, by queue id; the driver's where there is none. */
   affinity: (number[] | null)[];
 }

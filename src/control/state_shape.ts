@@ -11,6 +11,9 @@ const isCounts = (value: unknown): boolean => Array.isArray(value) && value.ever
 const isScalar = (value: unknown): boolean =>
   ["string", "number", "boolean"].includes(typeof value);
 
+const isFile = (value: unknown): boolean =>
+  typeof value === "string" && /^(?:block|file -?\d+) -?\d+$/.test(value);
+
 const isServing = (value: unknown): boolean =>
   isFields(value) &&
   isCount(value["zeroCopyMin"]) &&
@@ -33,6 +36,7 @@ const CHECKS: Record<string, (value: unknown) => boolean> = {
   serving: isServing,
   report: (value) => isFields(value) && Object.values(value).every(isScalar),
   tids: (value) => Array.isArray(value) && value.every(isCounts),
+  files: (value) => value === undefined || (Array.isArray(value) && value.every(isFile)),
   affinity: (value) =>
     Array.isArray(value) && value.every((cpus) => cpus === null || isCounts(cpus)),
 };

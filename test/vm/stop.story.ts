@@ -107,9 +107,13 @@ story("a recovery that fails leaves the device as it was", {}, async (vm) => {
   await vm.becomes(id, "QUIESCED", 60_000);
   await vm.sh`mv ${image} ${image}.x`;
   await refused(vm, `ublk recover -n ${id}`, /open \S+f.img: ENOENT/);
-  await vm.sh`truncate -s 32M ${image}`;
+  await vm.sh`cp ${image}.x ${image}`;
+  const other =
+    /was kept in another file than what has the name \S+f.img now\n.*put that file back/;
+  await refused(vm, `ublk recover -n ${id}`, other);
+  await vm.sh`mv ${image}.x ${image} && truncate -s 32M ${image}`;
   await refused(vm, `ublk recover -n ${id}`, /has 67108864 bytes, but what it is kept in only 33/);
-  await vm.sh`mv ${image}.x ${image}`;
+  await vm.sh`truncate -s 64M ${image} && echo more >> ${image}`;
   await vm.sh`ublk recover -n ${id} && ublk del -n ${id}`;
 });
 

@@ -1,9 +1,9 @@
 /** src/control/same_files.ts: what a server has open is compared with what has the name now. */
 
 import { describe, expect, test } from "bun:test";
-import { linkSync, openSync, renameSync, rmSync } from "node:fs";
+import { fstatSync, linkSync, openSync, renameSync, rmSync } from "node:fs";
 import { SysError } from "../../../ffi/errno.ts";
-import { refuseOtherFiles } from "../../../src/control/same_files.ts";
+import { filesOf, isSameFile, refuseOtherFiles } from "../../../src/control/same_files.ts";
 import loop from "../../../targets/loop.ts";
 import nothing from "../../../targets/null.ts";
 import { fileOf, tempFolder, thrown } from "../../temp.ts";
@@ -81,4 +81,33 @@ test("a loop disk has one file, a null disk none", () => {
   const config = loop.configure({ file: "/a.img" });
   expect(loop.files?.(config)).toEqual(["/a.img"]);
   expect(nothing.files).toBeUndefined();
+});
+
+test("a disk's files are noted by their numbers: each once, in the order of its descriptors", () => {
+  const name = held();
+  linkSync(name, `${name}.link`);
+  const [one, again, two] = [name, `${name}.link`, held()].map((file) => openSync(file, "r"));
+  const { dev, ino } = fstatSync(one!, { bigint: true });
+  expect(filesOf([one!])).toEqual([`file ${dev} ${ino}`]);
+  expect(filesOf([two!, one!, again!, two!])).toEqual([...filesOf([two!]), ...filesOf([one!])]);
+  expect(filesOf([])).toEqual([]);
+});
+
+/** As the C library packs them. */
+const DISK = 0x801;
+const MOUNT = 0x31;
+const MANY_MOUNTS = 0x100031;
+
+test.each([
+  ["the same file", `file ${DISK} 7`, `file ${DISK} 7`, true],
+  ["another file", `file ${DISK} 7`, `file ${DISK} 8`, false],
+  ["that number on another disk", `file ${DISK} 7`, `file ${DISK + 1} 7`, false],
+  ["that number where a mount has none", `file ${DISK} 7`, `file ${MOUNT} 7`, false],
+  ["the same file in another mount", `file ${MOUNT} 7`, `file ${MANY_MOUNTS} 7`, true],
+  ["another file in another mount", `file ${MOUNT} 7`, `file ${MANY_MOUNTS} 8`, false],
+  ["the same block device", "block 2049", "block 2049", true],
+  ["another block device", "block 2049", "block 2050", false],
+  ["a block device, not a file", "block 49", "file 49 49", false],
+])("%s", (_, one, other, same) => {
+  expect([isSameFile(one, other), isSameFile(other, one)]).toEqual([same, same]);
 });

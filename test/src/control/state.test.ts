@@ -51,6 +51,15 @@ test("what is read is what was written, with its schema", () => {
   expect(readState(7, dir)).toEqual({ schema: 1, ...STATE });
 });
 
+test("an older version's state has no files, and is as good", () => {
+  expect(readState(7, dir)).toBeUndefined();
+  writeState(STATE, dir);
+  expect(readState(7, dir)?.files).toBeUndefined();
+  const files = ["file 2049 12", "block 2049"];
+  writeState({ ...STATE, files }, dir);
+  expect(readState(7, dir)?.files).toEqual(files);
+});
+
 test("only the owner can look: the folder is 0700, the file 0600", () => {
   writeState(STATE, dir);
   expect(statSync(dir).mode & 0o777).toBe(0o700);
@@ -197,6 +206,8 @@ describe("why a state file is not believed is said", () => {
     ["no configuration", spoiled({ target: { name: "x", config: 1 } }), 'no sound "target"'],
     ["a nested report", spoiled({ report: { a: {} } }), 'no sound "report"'],
     ["threads that are none", spoiled({ tids: [[1], ["2"]] }), 'no sound "tids"'],
+    ["files that are paths", spoiled({ files: ["/disk"] }), 'no sound "files"'],
+    ["files that are none", spoiled({ files: {} }), 'no sound "files"'],
     ["negative CPUs", spoiled({ affinity: [[-1]] }), 'no sound "affinity"'],
     ["no service", spoiled({ serving: null }), 'no sound "serving"'],
     ["half a thread", spoiled({ serving: { ...serving, threads: 0.5 } }), 'no sound "serving"'],
