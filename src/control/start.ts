@@ -4,6 +4,7 @@ import { KernelChannel } from "./command.ts";
 import type { Beginning } from "./daemon.ts";
 import * as device from "./device.ts";
 import { type AskedFeatures, choose, modeOf } from "./features.ts";
+import { refuseKept } from "./kept.ts";
 import { withLimits } from "./limits.ts";
 import { openDisk } from "./open_disk.ts";
 import { encodeParams } from "./params.ts";
@@ -29,6 +30,7 @@ export function prepareStart(plan: ServePlan, host: Host): Beginning {
   return {
     open: { ...open, disk: limited },
     begin: async (server) => {
+      await refuseKept(server.channel, limited);
       const offered = await device.getFeatures(server.channel);
       const info = await device.addDevice(server.channel, plan.id, {
         nr_hw_queues: plan.queues,

@@ -11,6 +11,7 @@ const isCounts = (value: unknown): boolean => Array.isArray(value) && value.ever
 const isScalar = (value: unknown): boolean =>
   ["string", "number", "boolean"].includes(typeof value);
 
+/** As same_files.ts writes them; of 64 bits, a number may come with a sign. */
 const isFile = (value: unknown): boolean =>
   typeof value === "string" && /^(?:block|file -?\d+) -?\d+$/.test(value);
 

@@ -105,6 +105,9 @@ story("a recovery that fails leaves the device as it was", {}, async (vm) => {
   await upgradeRefused(vm, id, image);
   await vm.sh`kill -KILL ${await vm.daemonPid(id)}`;
   await vm.becomes(id, "QUIESCED", 60_000);
+  const waits =
+    /f.img: device \d is kept in it and waits for a server\n.*ublk recover -n \d serves it/;
+  await refused(vm, `ublk add -t loop -f ${image}`, waits);
   await vm.sh`mv ${image} ${image}.x`;
   await refused(vm, `ublk recover -n ${id}`, /open \S+f.img: ENOENT/);
   await vm.sh`cp ${image}.x ${image}`;
