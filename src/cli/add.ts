@@ -2,6 +2,7 @@
 
 import { defineCommand } from "citty";
 import { refuseOffline } from "../control/affinity.ts";
+import { refuseUnlike } from "../control/believed.ts";
 import { withChannel } from "../control/command.ts";
 import type { DaemonPlan } from "../control/daemon.ts";
 import { type Voice, voice, VOICE_OF_RUN } from "../control/hidden_verbs.ts";
@@ -164,17 +165,23 @@ async function add(
       "--supervise and --foreground exclude each other: one is in the background",
     );
   }
-  const device = values["or-recover"] === true ? await waitingDevice(plan, registry) : plan;
+  const device = values["or-recover"] === true ? await waitingDevice(plan, target, registry) : plan;
   if (foreground) become(device, speaking, secret);
   await announce(await launch(device, { secret, supervised }), device, speaking);
 }
 
 /** The plan, or, where the device waits for a server already, how to serve that. */
-async function waitingDevice(plan: ServePlan, registry: TargetRegistry): Promise<DaemonPlan> {
+async function waitingDevice(
+  plan: ServePlan,
+  target: AnyTarget,
+  registry: TargetRegistry,
+): Promise<DaemonPlan> {
   if (plan.id < 0) throw new UsageError("--or-recover: say which device: -n ID");
   const say = (line: string): void => note(`ublk add: ${line}\n`);
   const waiting = await withChannel((channel) => planWaiting(channel, plan.id, registry, say));
-  return waiting === undefined ? plan : { ...waiting, secret: plan.secret };
+  if (waiting === undefined) return plan;
+  refuseUnlike(waiting, target, plan);
+  return { ...waiting, secret: plan.secret };
 }
 
 /** It is kept nowhere, so whoever recovers the device would not have it. */

@@ -10,6 +10,9 @@ export interface Believed {
   file: string | undefined;
 }
 
+/** Of a disk that is kept in none. */
+const NO_FILE = "no file";
+
 type Noted = Pick<RecoverPlan, "id" | "how" | "target" | "config">;
 
 /** The state file is right: who says otherwise may mean another device. */
@@ -18,9 +21,39 @@ export function refuseMistaken(plan: Noted, target: AnyTarget, { type, file }: B
     throw mistaken(plan, `is of type '${plan.target}', not '${type}'`);
   }
   if (file === undefined) return;
-  const [kept = "no file"] = target.files?.(plan.config) ?? [];
+  const [kept = NO_FILE] = target.files?.(plan.config) ?? [];
   if (kept !== file) throw mistaken(plan, `is kept in ${kept}, not in ${file}`);
 }
+
+/** What else of a configuration is the disk; what it is when it is not said. */
+const ABSENT = { read_only: false, offset: 0 } as const;
+
+/**
+ * The same for a whole command line, `wish`: the device that waits is to be the one that was to be
+ * added. All else may differ: another server serves it as it was.
+ */
+export function refuseUnlike(
+  waiting: Noted,
+  target: AnyTarget,
+  wish: { target: string; config: unknown },
+): void {
+  try {
+    refuseMistaken(waiting, target, { type: wish.target, file: undefined });
+    const [file = NO_FILE] = target.files?.(wish.config) ?? [];
+    refuseMistaken(waiting, target, { type: undefined, file });
+    for (const name of ["read_only", "offset"] as const) {
+      const [was, is] = [waiting, wish].map(({ config }) => settingOf(config, name));
+      if (was !== is) throw mistaken(waiting, `was made with ${name} ${was}, not ${is}`);
+    }
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    const { id } = waiting;
+    throw error.withHint(`ublk recover -n ${id} serves it as it was; ublk del -n ${id} ends it`);
+  }
+}
+
+const settingOf = (config: unknown, name: keyof typeof ABSENT): unknown =>
+  (config as Record<string, unknown>)[name] ?? ABSENT[name];
 
 function mistaken({ id, how }: Noted, reason: string): SysError {
   return new SysError({ op: how, errno: 0, subject: `device ${id}`, reason });
