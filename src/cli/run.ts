@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type CommandDef, defineCommand } from "citty";
 import { Identity } from "../control/nodes.ts";
 import { startTied } from "../control/launch.ts";
+import { isIgnored } from "../control/process.ts";
 import { isGone } from "../control/remove.ts";
 import { EXIT_FAILED, oneLine } from "../control/report.ts";
 import { UsageError } from "../target/parse.ts";
@@ -87,7 +88,10 @@ let onSignal: (signal: NodeJS.Signals) => void = () => {};
 /** Answers the exit status. */
 async function withDevice(words: Words): Promise<number> {
   let told: NodeJS.Signals | undefined;
-  for (const signal of SIGNALS) process.on(signal, () => onSignal(signal));
+  const ignored = SIGNALS.filter((signal) => signal !== "SIGTERM" && isIgnored(signal));
+  for (const signal of SIGNALS) {
+    if (!ignored.includes(signal)) process.on(signal, () => onSignal(signal));
+  }
   const tied = startTied(words.options);
   onSignal = (signal) => {
     told = signal;
@@ -100,7 +104,9 @@ async function withDevice(words: Words): Promise<number> {
   }
   const ours = new Identity(id);
   try {
-    return told === undefined ? await runCommand(words.command, id) : statusOf(told);
+    return told === undefined
+      ? await runCommand(starting(words.command, ignored), id)
+      : statusOf(told);
   } finally {
     onSignal = () => {};
     await removeOurs(ours);
@@ -114,6 +120,13 @@ async function removeOurs(ours: Identity): Promise<void> {
   await removeTelling("run", ours.id).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
+}
+
+/** What starts a command that ignores these too: the runtime starts programs that ignore none. */
+export function starting(command: string[], ignored: readonly NodeJS.Signals[]): string[] {
+  if (ignored.length === 0) return command;
+  const names = ignored.map((signal) => signal.replace("SIG", "")).join(" ");
+  return ["/bin/sh", "-c", `trap "" ${names}; exec "$@"`, "sh", ...command];
 }
 
 async function runCommand(command: string[], id: number): Promise<number> {

@@ -6,7 +6,7 @@ import { isolate } from "./isolate.ts";
 import { openMailbox } from "./mailbox.ts";
 import { notifyStopping } from "./notify.ts";
 import { wasDeleted } from "./nodes.ts";
-import { giveBackProgram } from "./process.ts";
+import { giveBackProgram, isIgnored } from "./process.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { type Host, Server } from "./server.ts";
@@ -41,12 +41,11 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
     "how" in plan ? await prepareRecovery(plan, host, listener) : prepareStart(plan, host);
   isolate(host.log);
   const server = new Server(plan, host, way.open.disk);
-  const onSignal = (signal: string): void => {
+  onSignals((signal) => {
     host.log.say("info", `${signal}: stopping`);
     notifyStopping();
     server.stop();
-  };
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, onSignal);
+  });
   try {
     await way.begin(server).catch((error: unknown) => {
       throw server.deleted ? wasDeleted(server.id) : error; // whatever failed, failed for that
@@ -69,6 +68,13 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
   } finally {
     if (await letGo(server, way)) way.open.close();
     await server.helperEnded();
+  }
+}
+
+/** SIGTERM ends a server in any case; the others not where it was started to live through them. */
+function onSignals(stop: (signal: string) => void): void {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    if (signal === "SIGTERM" || !isIgnored(signal)) process.on(signal, stop);
   }
 }
 

@@ -1,6 +1,7 @@
-/** Processes that serve devices: whether one still runs, its end, and what it needs no more. */
+/** Processes that serve devices: whether one still runs, what ends it, what it needs no more. */
 
 import { existsSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import * as libc from "../../ffi/libc.ts";
 
 /** A descriptor of the process, readable once it has ended; -1 when there is no such process. */
@@ -54,6 +55,16 @@ export function isServing(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/**
+ * Whoever started us did not want it to reach us, as nohup has it with SIGHUP. At a terminal it
+ * cannot be told of SIGINT, for which the runtime sets a handler before we are there.
+ */
+export function isIgnored(signal: NodeJS.Signals): boolean {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const bits = BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0"}`);
+  return ((bits >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
 
 /** In /proc/PID/maps, of a file that is not written to: address range, `x` for code, offset. */

@@ -86,6 +86,17 @@ story("SIGINT ends a device in the foreground, and nothing of it is left", {}, a
   expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
 });
 
+story("a signal that was ignored at the start ends no server; SIGTERM does", {}, async (vm) => {
+  const served = vm.start`trap '' HUP; exec ublk add -t null --size 1G --foreground`;
+  await vm.becomes(0, "LIVE");
+  const pid = await vm.daemonPid(0);
+  await vm.sh`kill -HUP ${pid}; sleep 1`;
+  await vm.sh`dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct status=none`;
+  await vm.sh`kill -TERM ${pid}`;
+  expect((await served.wait()).status).toBe(0);
+  expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+});
+
 story("a device can be added while another one is deleted, again and again", {}, async (vm) => {
   await Promise.all(
     [0, 1, 2, 3].map(async (id) => {

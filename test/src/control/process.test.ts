@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import * as libc from "../../../ffi/libc.ts";
 import {
   hasThread,
+  isIgnored,
   isServing,
   openProcess,
   processIdentity,
@@ -47,4 +48,13 @@ test("a thread belongs to one process", async () => {
   one.kill("SIGKILL");
   await one.exited;
   expect(hasThread(one.pid, one.pid)).toBe(false);
+});
+
+test("a signal is ignored if who started us had it so, and not if we hear it", () => {
+  expect(isIgnored("SIGPIPE")).toBe(true); // by the runtime
+  expect(isIgnored("SIGUSR2")).toBe(false);
+  const hear = (): void => {};
+  process.on("SIGUSR2", hear);
+  expect(isIgnored("SIGUSR2")).toBe(false);
+  process.off("SIGUSR2", hear);
 });
