@@ -4,8 +4,9 @@ import { defineCommand } from "citty";
 import { withChannel } from "../control/command.ts";
 import { blockDevice, deviceIds } from "../control/device.ts";
 import { type HowToEnd, isDenied, removeDevice } from "../control/remove.ts";
+import { endFromTop } from "../control/stacked.ts";
 import type { OptionDef } from "../target/target.ts";
-import { each } from "./each.ts";
+import { oneOf } from "./each.ts";
 import { cittyArgs, ID_OPTION, idOrAll, type OptionTable, parseOptions } from "./options.ts";
 import { note } from "./print.ts";
 
@@ -35,16 +36,21 @@ export const delCommand = defineCommand({
     const only = idOrAll(values);
     const how = { safe: values["safe"] === true, async: values["async"] === true };
     if (only !== undefined) return removeTelling("del", only, how);
-    let denied = 0;
-    await each("del", deviceIds(), false, (id) =>
-      removeTelling("del", id, how).catch((error: unknown) => {
-        if (!isDenied(error)) throw error;
-        denied++;
-      }),
-    );
-    if (denied > 0) note(`ublk del: note: ${denied} of other users left alone\n`);
+    await removeAll(how);
   },
 });
+
+/** At once, so that one which somebody has open keeps none of the others waiting. */
+async function removeAll(how: HowToEnd): Promise<void> {
+  let denied = 0;
+  const remove = (id: number): Promise<void> =>
+    removeTelling("del", id, how).catch((error: unknown) => {
+      if (!isDenied(error)) throw error;
+      denied++;
+    });
+  await endFromTop(deviceIds(), (id) => oneOf("del", id, false, remove));
+  if (denied > 0) note(`ublk del: note: ${denied} of other users left alone\n`);
+}
 
 /** The driver waits for those who have the device open; after a while the user is told so. */
 export async function removeTelling(verb: string, id: number, how: HowToEnd = {}): Promise<void> {

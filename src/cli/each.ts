@@ -15,13 +15,21 @@ export async function each(
   json: boolean,
   action: (id: number) => Promise<void>,
 ): Promise<void> {
-  for (const id of ids) {
-    try {
-      await action(id);
-    } catch (error) {
-      if (isGone(error) && !deviceIds().includes(id)) continue;
-      note(reportOf(error, `ublk ${verb}`, json).text);
-      process.exitCode = EXIT_FAILED;
-    }
+  for (const id of ids) await oneOf(verb, id, json, action);
+}
+
+/** The same for one of them; throws nothing. */
+export async function oneOf(
+  verb: string,
+  id: number,
+  json: boolean,
+  action: (id: number) => Promise<void>,
+): Promise<void> {
+  try {
+    await action(id);
+  } catch (error) {
+    if (isGone(error) && !deviceIds().includes(id)) return;
+    note(reportOf(error, `ublk ${verb}`, json).text);
+    process.exitCode = EXIT_FAILED;
   }
 }

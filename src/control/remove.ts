@@ -20,6 +20,7 @@ const DAEMON_END_MS = 30_000;
 /** Another program's may have more devices; a dead one's number may be a stranger's by now. */
 const STRANGER_END_MS = 1000;
 const LOOK_MS = 50;
+const SLICE_MS = 10;
 
 export interface HowToEnd {
   /** Refuse while somebody has the block device open. */
@@ -102,11 +103,21 @@ async function untilDaemonEnds(
   const daemon = openProcess(pid);
   await action();
   if (daemon < 0) return;
-  const ended = libc.pollIn(daemon, ours ? DAEMON_END_MS : STRANGER_END_MS);
+  const ended = await endsWithin(daemon, ours ? DAEMON_END_MS : STRANGER_END_MS);
   libc.close(daemon);
   if (ended || !ours) return;
   const hint = `the device is ${state}; look at the process: ps -fp ${pid}`;
   throw new SysError({ op: "wait for daemon", errno: ETIMEDOUT, hint });
+}
+
+/** In slices: other devices may be ended by this very thread meanwhile. */
+async function endsWithin(daemon: number, ms: number): Promise<boolean> {
+  const deadline = performance.now() + ms;
+  while (!libc.pollIn(daemon, SLICE_MS)) {
+    if (performance.now() >= deadline) return false;
+    await Bun.sleep(1);
+  }
+  return true;
 }
 
 /** The process has a thread that our state file knows as one of the device's. */

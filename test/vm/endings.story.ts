@@ -97,6 +97,24 @@ story("a signal that was ignored at the start ends no server; SIGTERM does", {},
   expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
 });
 
+story(
+  "del -a ends what nobody has open, whatever else is open, and the upper first",
+  {},
+  async (vm) => {
+    const used = await vm.add`-t null --size 64M`;
+    const below = await vm.add`-t null --size 64M`;
+    const above = await vm.add`-t loop -f /dev/ublkb${below}`;
+    const user = vm.start`exec 3< /dev/ublkb${used}; touch /tmp/has; sleep 600`;
+    await vm.sh`until test -e /tmp/has; do sleep 0.05; done; rm /tmp/has`;
+    const all = vm.start`ublk del -a`;
+    await vm.sh`while test -e /dev/ublkc${above} || test -e /dev/ublkc${below}; do sleep 0.1; done`;
+    await user.signal("KILL");
+    await user.wait();
+    await all.succeeds();
+    expect(await vm.sh`ls -A /run/ublk; ublk list`).toBe("");
+  },
+);
+
 story("a device can be added while another one is deleted, again and again", {}, async (vm) => {
   await Promise.all(
     [0, 1, 2, 3].map(async (id) => {

@@ -24,9 +24,9 @@ const DEL = 0x05;
 process.env["XDG_RUNTIME_DIR"] = tempFolder()(""); // root has a directory all the same
 
 /** The state file of a device whose one queue has this thread. */
-function noted(tid: number): void {
+function noted(tid: number, id = ID): void {
   writeState({
-    dev_id: ID,
+    dev_id: id,
     target: { name: "null", config: {} },
     serving: { zeroCopyMin: 0, pollUs: 0, threads: 0, limits: {}, logLevel: "info" },
     report: {},
@@ -35,15 +35,15 @@ function noted(tid: number): void {
   });
 }
 
-async function served(pid: number, user = false): Promise<SimControl> {
+async function served(pid: number, user = false, id = ID): Promise<SimControl> {
   const control = new SimControl();
   control.root = !user;
   const flags = user ? 0x60n : 0x40n;
   const wish = { nr_hw_queues: 1, queue_depth: 32, max_io_buf_bytes: 65536, flags };
-  await device.addDevice(control, ID, wish);
-  await device.setParams(control, ID, encodeParams(diskOf(), 65536, "copy"));
-  await device.startDevice(control, ID);
-  control.devices.get(ID)!.info.setInt32(16, pid, true);
+  await device.addDevice(control, id, wish);
+  await device.setParams(control, id, encodeParams(diskOf(), 65536, "copy"));
+  await device.startDevice(control, id);
+  control.devices.get(id)!.info.setInt32(16, pid, true);
   return control;
 }
 
@@ -87,6 +87,19 @@ test("our server is waited for, though its threads go with the first command", a
     await removeDevice(control, ID, how);
     expect(isServing(server.pid)).toBe(false);
   }
+});
+
+test("of two that end at once, neither waits for the other's server", async () => {
+  const times = [1.5, 0.1].map(async (seconds, at) => {
+    const server = Bun.spawn(["sleep", String(seconds)], { stdio: ["ignore", "ignore", "ignore"] });
+    noted(server.pid, ID + at);
+    const control = await served(server.pid, false, ID + at);
+    const begun = performance.now();
+    await removeDevice(control, ID + at);
+    return performance.now() - begun;
+  });
+  const [long, short] = await Promise.all(times);
+  expect(long! - short!).toBeGreaterThan(500);
 });
 
 test("a device that nobody serves is deleted all the same", async () => {
