@@ -44,17 +44,16 @@ export async function removeDevice(
   });
   const which = new Identity(id); // whoever has the number now is meant
   if (how.async && has(info.flags, "UBLK_F_UNPRIVILEGED_DEV")) throw notAsync(id);
-  const makeSafe = async () => {
-    if (how.safe && stateName(info) !== "DEAD") await safeStop(channel, id);
+  const makeSafe = async (): Promise<void> => {
+    // Asked anew: one that was about to begin may be live by now, and in use.
+    if (!how.safe || stateName(await getDevInfo(channel, id)) === "DEAD") return;
+    await safeStop(channel, id);
   };
   if (how.async) {
     await makeSafe();
     return removeAsync(channel, which);
   }
-  await untilDaemonEnds(info, "gone", async () => {
-    await makeSafe();
-    await endDevice(channel, which);
-  });
+  await untilDaemonEnds(info, "gone", () => endDevice(channel, which, makeSafe));
 }
 
 /** Stops a device and leaves it there, DEAD; returns when our daemon has ended. */
@@ -126,11 +125,19 @@ function isOurServer({ dev_id, ublksrv_pid: pid }: DevInfo): boolean {
   return tids.some((tid) => hasThread(pid, tid));
 }
 
-/** Returns when the device is gone, whether or not we were the ones who ended it. */
-export async function endDevice(channel: Channel, which: Identity): Promise<void> {
+/**
+ * Returns when the device is gone, whether or not we were the ones who ended it. `first` is done
+ * when it is our turn, and nobody begins the device any more; what it throws ends nothing.
+ */
+export async function endDevice(
+  channel: Channel,
+  which: Identity,
+  first = async (): Promise<void> => {},
+): Promise<void> {
   try {
     const { deleted } = await inTurn(which.id, async () => {
       // Who deletes it while we wait makes room for another device.
+      if (!which.isReplaced) await first();
       if (!which.isReplaced) await stopDevice(channel, which.id);
       if (which.isReplaced) return { deleted: undefined };
       return hide(which, deleteDevice(channel, which.id));

@@ -17,6 +17,7 @@ import { DEAD, LIVE, QUIESCED, setState, SimControl } from "../../sim/control.ts
 const { ENODEV, EBUSY } = constants.errno;
 const ID = 1_000_001;
 const GONE = 0;
+const GET_DEV_INFO2 = 0x12;
 const TRY_STOP = 0x17;
 const STOP = 0x07;
 const DEL = 0x05;
@@ -215,6 +216,25 @@ test("with --safe a device in use is left alone, by stop and by del", async () =
   await removeDevice(control, ID, { safe: true });
   expect(control.log).toContain(TRY_STOP);
   expect(control.devices.size).toBe(0);
+});
+
+test("with --safe a device is left alone that has become live, and is in use, meanwhile", async () => {
+  const control = await served(-1);
+  const sim = control.devices.get(ID)!;
+  setState(sim, DEAD, -1);
+  const send = control.send.bind(control);
+  control.send = async (cmdOp, cmd) => {
+    const answer = await send(cmdOp, cmd);
+    if ((cmdOp & 0xff) === GET_DEV_INFO2 && !sim.inUse) {
+      setState(sim, LIVE, -1);
+      sim.inUse = true;
+    }
+    return answer;
+  };
+  const error: unknown = await removeDevice(control, ID, { safe: true }).catch((e: unknown) => e);
+  expect((error as SysError).message).toContain("is in use: it is open");
+  expect(sim.state).toBe(LIVE);
+  expect(control.log).not.toContain(STOP);
 });
 
 test("with --unserved a device that has a server is left alone, and no other", async () => {
