@@ -6,14 +6,14 @@
  * namespace of its own in which nothing is mounted that it does not need.
  */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { EPERM, SysError } from "../../ffi/errno.ts";
 import * as libc from "../../ffi/libc.ts";
 import * as mounts from "../../ffi/mounts.ts";
 import type { Log } from "./log.ts";
 import { directoryIfAny } from "./state_directory.ts";
 
-/** Device nodes, and what the runtime itself reads. */
+/** Device nodes, and what the runtime itself reads; beside them, where its libraries are. */
 const NEEDED = new Set(["/", "/dev", "/proc", "/run", "/sys"]);
 
 /** For the process that is about to start, or to become, the daemon. */
@@ -63,15 +63,30 @@ export function isolate(log: Log): void {
   if (process.env[OWN_NAMESPACE] === "1") {
     mounts.makeMountsPrivate();
     const state = `${directoryIfAny()}/`; // in a container it may be the host's, mounted
-    for (const path of mountPoints().toReversed()) {
-      if (!NEEDED.has(path) && !state.startsWith(`${path}/`)) detach(path);
-    }
+    for (const path of notNeeded(mountPoints(), [state, ...mappedLibraries()])) detach(path);
   } else {
     log.once("warn", "shares its mounts with others: unmount what is on the device before it ends");
   }
   log.bestEffort("may be killed when memory is short", () => {
     writeFileSync("/proc/self/oom_score_adj", "-1000");
   });
+}
+
+/** Of mount points in their order, those to leave, the last one first: none of `files` is there. */
+export function notNeeded(points: readonly string[], files: readonly string[]): string[] {
+  const isNeeded = (path: string): boolean =>
+    NEEDED.has(path) || files.some((file) => file.startsWith(`${path}/`));
+  return points.filter((path) => !isNeeded(path)).toReversed();
+}
+
+/**
+ * What the helper that ends our device needs to be started, the interpreter and the libraries: for
+ * where /usr is a mount of its own. The executable is not among them: we have it without a name.
+ */
+export function mappedLibraries(): string[] {
+  const self = readlinkSync("/proc/self/exe");
+  const maps = readFileSync("/proc/self/maps", "utf8").matchAll(/ (\/.*)$/gm);
+  return [...new Set([...maps].map(([, path]) => path!))].filter((path) => path !== self);
 }
 
 /** Set by whoever started us, so that we never detach mounts of a namespace that is not ours. */
