@@ -10,7 +10,7 @@ import { giveBackProgram, isIgnored } from "./process.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { type Host, Server } from "./server.ts";
-import { prepareStart, type ServePlan } from "./start.ts";
+import { deleteOwn, prepareStart, type ServePlan } from "./start.ts";
 import { prepareStateDirectory } from "./state_directory.ts";
 
 export type DaemonPlan = ServePlan | RecoverPlan;
@@ -83,5 +83,6 @@ async function letGo(server: Server, way: Beginning): Promise<boolean> {
   if (!server.live) await way.giveUp(server);
   const quiet = await server.cleanUp();
   if (quiet && !server.live) await way.forget(server);
+  if (quiet && server.isAlone) await deleteOwn(server);
   return quiet;
 }

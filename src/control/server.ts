@@ -78,6 +78,8 @@ export class Server {
   /** All has ended that had to do with the device. */
   #quiet = false;
   #ender: Promise<unknown> | undefined;
+  /** No helper could be started that would stop and delete it. */
+  #isAlone = false;
 
   constructor(service: Service, host: Host, disk: Disk) {
     this.#service = service;
@@ -245,10 +247,19 @@ export class Server {
   stop(): void {
     this.#stopped = true;
     if (!this.#live) return;
-    // Without a helper process we are better than nobody, as long as it is ours.
-    this.#ender ??= startEnder(this.identity!).catch(() =>
-      this.#quiet || this.deleted ? undefined : device.stopDevice(this.channel, this.id),
-    );
+    this.#ender ??= startEnder(this.identity!).catch(() => this.#stopAlone());
+  }
+
+  /** Without a helper process we are better than nobody, as long as the device is ours. */
+  async #stopAlone(): Promise<void> {
+    if (this.#quiet || this.deleted) return;
+    this.#isAlone = true;
+    await device.stopDevice(this.channel, this.id);
+  }
+
+  /** It has stopped its device itself, which nobody else is going to delete. */
+  get isAlone(): boolean {
+    return this.#isAlone;
   }
 
   /** So that whoever waits for our end finds nothing left. */

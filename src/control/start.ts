@@ -54,10 +54,11 @@ export function prepareStart(plan: ServePlan, host: Host): Beginning {
 const DELETE_WAIT_MS = 5000;
 
 /**
- * Deletes a device that never went live. Whoever still has it open keeps the driver from
- * finishing; the deletion stands nevertheless, so we do not wait for them for ever.
+ * Deletes a device that never went live, or that we had to stop ourselves. Whoever still has it
+ * open keeps the driver from finishing; the deletion stands nevertheless, so we do not wait for
+ * them for ever.
  */
-async function deleteOwn(server: Server): Promise<void> {
+export async function deleteOwn(server: Server): Promise<void> {
   const { id, identity } = server;
   if (identity === undefined || identity.isReplaced) return;
   if (!identity.isGone) await deleteDevice(id);
