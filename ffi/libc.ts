@@ -177,6 +177,20 @@ export function mlockall(): void {
   check(c.mlockall(7), "mlockall");
 }
 
+export const RLIMIT_CPU = 0;
+export const RLIMIT_FSIZE = 1;
+const RLIM_INFINITY = 2n ** 64n - 1n;
+
+/** Lifts a limit of this process; for whoever may not do that, as far as it goes. */
+export function raiseLimit(resource: number): void {
+  const limit = new BigUint64Array(new ArrayBuffer(16)); // struct rlimit: soft, hard
+  limit.fill(RLIM_INFINITY);
+  if (c.setrlimit(resource, ptr(limit)) === 0) return;
+  check(c.getrlimit(resource, ptr(limit)), "getrlimit");
+  limit[0] = limit[1]!;
+  check(c.setrlimit(resource, ptr(limit)), "setrlimit");
+}
+
 /** Fills `mask`, a cpu_set_t, with the CPUs that the calling thread may use, of those on line. */
 export function schedGetaffinity(mask: Uint8Array): void {
   check(c.sched_getaffinity(0, mask.byteLength, ptr(mask)), "sched_getaffinity");

@@ -16,11 +16,11 @@ const testAbi = test.skipIf("missing" in headers);
 /** Names that come from a header, by how they begin; the two kinds do not go into one program. */
 const KERNEL_NAMES = /^(IORING_|IOSQE_|IOU_|RWF_|BLK[A-Z]|STATX_|FALLOC_|PR_)/;
 const LIBC_NAMES =
-  /^((O|PROT|MAP|MADV|MFD|F|FLOCK|LOCK|POSIX_FADV|AT|SYS|CLONE|SCHED|MS|MNT|RTLD|AF|SOL?|SOCK|MSG)_|POLL)/;
+  /^((O|PROT|MAP|MADV|MFD|F|FLOCK|LOCK|POSIX_FADV|AT|SYS|CLONE|SCHED|RLIMIT|MS|MNT|RTLD|AF|SOL?|SOCK|MSG)_|POLL)/;
 const KERNEL_HEADERS = ["linux/io_uring.h", "linux/fs.h", "linux/falloc.h", "linux/stat.h"];
 const LIBC_HEADERS = [
   ...["dlfcn.h", "fcntl.h", "poll.h", "sched.h", "sys/file.h", "sys/mman.h", "sys/mount.h"],
-  ...["sys/socket.h", "sys/syscall.h"],
+  ...["sys/resource.h", "sys/socket.h", "sys/syscall.h"],
 ];
 
 /** Names that look like a header's and are ours: what they mean there. */

@@ -6,7 +6,7 @@ import { isolate } from "./isolate.ts";
 import { openMailbox } from "./mailbox.ts";
 import { notifyStopping } from "./notify.ts";
 import { wasDeleted } from "./nodes.ts";
-import { giveBackProgram, isIgnored } from "./process.ts";
+import { giveBackProgram, isIgnored, liftLimits } from "./process.ts";
 import { prepareRecovery, type RecoverPlan } from "./recover.ts";
 import { ResizeServer } from "./resize_server.ts";
 import { type Host, Server } from "./server.ts";
@@ -36,6 +36,7 @@ export interface Listener {
 
 /** Serves until the device is stopped. */
 export async function serve(plan: DaemonPlan, host: Host, listener: Listener): Promise<void> {
+  host.log.bestEffort("may be ended by its caller's ulimit", liftLimits);
   prepareStateDirectory();
   const way =
     "how" in plan ? await prepareRecovery(plan, host, listener) : prepareStart(plan, host);

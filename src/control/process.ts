@@ -67,6 +67,12 @@ export function isIgnored(signal: NodeJS.Signals): boolean {
   return ((bits >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
 
+/** A shell's `ulimit -t` and `-f` are for its commands: they would end a server, or fail writes. */
+export function liftLimits(): void {
+  libc.raiseLimit(libc.RLIMIT_CPU);
+  libc.raiseLimit(libc.RLIMIT_FSIZE);
+}
+
 /** In /proc/PID/maps, of a file that is not written to: address range, `x` for code, offset. */
 const PROGRAM_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r-(.)p ([0-9a-f]+) \S+ [1-9]/;
 

@@ -34,6 +34,17 @@ story(
   },
 );
 
+story("its caller's limits of CPU time and file size are not the daemon's", {}, async (vm) => {
+  const image = `${vm.data}/u.img`;
+  await vm.sh`truncate -s 64M ${image}`;
+  await vm.sh`ulimit -f 1000; ulimit -t 100; ublk add -n 0 -t loop -f ${image}`;
+  const limits = await vm.sh`cat /proc/${await vm.daemonPid(0)}/limits`;
+  expect(limits).toMatch(/^Max cpu time +unlimited +unlimited/m);
+  expect(limits).toMatch(/^Max file size +unlimited +unlimited/m);
+  await vm.sh`dd if=/dev/zero of=/dev/ublkb0 bs=1M count=16 oflag=direct status=none`;
+  await vm.sh`ublk del -n 0`;
+});
+
 /** All threads, also the runtime's own: a queue's thread may have to wait for them. */
 async function promises(vm: Vm, pid: number): Promise<void> {
   const stats = await vm.sh`sed 's/.*) //' /proc/${pid}/task/*/stat | cut -d' ' -f7`;
