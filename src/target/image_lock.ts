@@ -25,21 +25,14 @@ const WRITE = 1;
 const RESIZE = 3;
 const PERMISSIONS = 64;
 const END_IT = "end that use first";
+const NO_LOCKS = "its file system has no locks (fcntl F_OFD_SETLK): on NFS start the lock service";
 
 /**
  * Takes the locks of a reader or of a writer; throws when somebody else's stand against it.
  * `mayShare`: the verb knows --read-only.
  */
 export function lockImage(fd: number, path: string, readOnly: boolean, mayShare = true): void {
-  const uses = readOnly ? [CONSISTENT_READ] : [CONSISTENT_READ, WRITE];
-  const refuses = [WRITE, RESIZE];
-  // Take first and look afterwards: of two who come together, at least one sees the other.
-  for (const permission of uses) lockByte(fd, USES_BASE + permission);
-  for (const permission of refuses) lockByte(fd, REFUSES_BASE + permission);
-  const free =
-    uses.every((permission) => isFree(fd, REFUSES_BASE + permission)) &&
-    refuses.every((permission) => isFree(fd, USES_BASE + permission));
-  if (free) return;
+  if (takesLocks(fd, path, readOnly)) return;
   throw new SysError({
     op: "lock",
     errno: EAGAIN,
@@ -47,6 +40,25 @@ export function lockImage(fd: number, path: string, readOnly: boolean, mayShare 
     reason: "is in use: another ublk device, qemu or qemu-nbd has it open",
     hint: mayShare ? "end that use first; readers can share it with --read-only" : END_IT,
   });
+}
+
+/** False where somebody else's stand against it. */
+function takesLocks(fd: number, path: string, readOnly: boolean): boolean {
+  const uses = readOnly ? [CONSISTENT_READ] : [CONSISTENT_READ, WRITE];
+  const refuses = [WRITE, RESIZE];
+  try {
+    // Take first and look afterwards: of two who come together, at least one sees the other.
+    for (const permission of uses) lockByte(fd, USES_BASE + permission);
+    for (const permission of refuses) lockByte(fd, REFUSES_BASE + permission);
+    return (
+      uses.every((permission) => isFree(fd, REFUSES_BASE + permission)) &&
+      refuses.every((permission) => isFree(fd, USES_BASE + permission))
+    );
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    if (error.errno === EAGAIN) return false; // a lock on everything, which none of qemu's is
+    throw new SysError({ ...error.facts(), subject: path, hint: NO_LOCKS });
+  }
 }
 
 /**

@@ -56,6 +56,24 @@ describe("two openers", () => {
   });
 });
 
+test("a lock on the whole file, which no qemu takes, stands against it", () => {
+  const fd = libc.open(image, libc.O_RDWR);
+  const exclusive = new Uint8Array(new ArrayBuffer(32)); // struct flock: from 0, to the end
+  exclusive[0] = 1;
+  libc.fcntl(fd, 37, exclusive, "fcntl F_OFD_SETLK");
+  expect(thrown(() => open(true))).toMatchObject({ op: "lock", subject: image });
+  libc.close(fd);
+  open(true);
+});
+
+test("a file whose file system knows no locks is named, with a way on", () => {
+  const fd = libc.open(image, libc.O_PATH); // which cannot be locked either
+  const error = thrown(() => lockImage(fd, image, true)) as SysError;
+  expect(error.message).toStartWith(`fcntl F_OFD_SETLK ${image}: EBADF`);
+  expect(error.hint).toContain("on NFS start the lock service");
+  libc.close(fd);
+});
+
 const missing = Bun.which("qemu-io") === null ? " (there is no qemu-io)" : "";
 
 /** qemu's own format: raw images it lets others change while it only reads them. */
