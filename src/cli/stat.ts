@@ -108,7 +108,7 @@ export function reportsOf(
 /** Seconds between two looks. */
 export function parseInterval(text: OptionValues[string]): number | undefined {
   if (text === undefined) return undefined;
-  const seconds = Number(text);
+  const seconds = /^\d+(?:\.\d+)?$/.test(String(text)) ? Number(text) : Number.NaN;
   if (seconds >= 0.1 && seconds <= 3600) return seconds;
   throw new UsageError(`--interval '${text}': give seconds, from 0.1 to 3600`);
 }

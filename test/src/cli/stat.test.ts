@@ -1,7 +1,7 @@
 /** src/cli/stat.ts and its text: what is shown of counters, and what is refused. */
 
 import { expect, test } from "bun:test";
-import { type Counted, reportsOf } from "../../../src/cli/stat.ts";
+import { type Counted, parseInterval, reportsOf } from "../../../src/cli/stat.ts";
 import { histograms, statText } from "../../../src/cli/stat_text.ts";
 import { screen } from "../../../src/cli/top.ts";
 import { listTable } from "../../../src/cli/list_table.ts";
@@ -47,6 +47,17 @@ test("histograms are bars from the first bucket to the last", () => {
   expect(text).toMatch(/< 4.1ms +1 {2}#+\n/);
   expect(histograms([])).toBe("nothing has happened\n");
 });
+
+test.each(["0.1", "1", "2.50", "3600", "010"])("'%s' is an interval", (text) => {
+  expect(parseInterval(text)).toBe(Number(text));
+});
+
+test.each(["0x10", "1e1", "1e-0", "", " 1", "1.", ".5", "-1", "0.09", "3601", "1s", "Infinity"])(
+  "'%s' is none",
+  (text) => {
+    expect(() => parseInterval(text)).toThrow("give seconds, from 0.1 to 3600");
+  },
+);
 
 test("a screen never has more than the terminal", () => {
   const text = Array.from({ length: 50 }, () => "x".repeat(300)).join("\n");
