@@ -57,7 +57,7 @@ export function parseOptions(argv: readonly string[], table: OptionTable): Optio
       if (parsed.values[name] !== undefined) throw new UsageError(`--${name} is given twice`);
       parsed.values[name] = false;
     }
-    delete parsed.values[DEBUG_MASK];
+    for (const name of Object.keys(NO_EFFECT)) delete parsed.values[name];
     return parsed.values as OptionValues;
   } catch (error) {
     throw explain(error, table, args);
@@ -87,8 +87,11 @@ function untilUnknown(word: string, table: OptionTable): string {
   return word;
 }
 
-/** ublksrv's: which of its debug messages to print. It has no effect here; ours have a level. */
-const DEBUG_MASK = "debug-mask";
+/**
+ * Options of ublksrv's add: which of its debug messages to print, where ours have a level; and to
+ * ask for UBLK_F_QUIESCE, which each device has here that outlives its server.
+ */
+const NO_EFFECT = { "debug-mask": { type: "string" }, quiesce: { type: "boolean" } } as const;
 
 function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options"]> {
   const options: NonNullable<ParseArgsConfig["options"]> = {};
@@ -96,7 +99,7 @@ function parserOptions(table: OptionTable): NonNullable<ParseArgsConfig["options
     options[name] =
       def.alias === undefined ? { type: def.type } : { type: def.type, short: def.alias };
   }
-  if ("log-level" in table) options[DEBUG_MASK] = { type: "string" };
+  if ("log-level" in table) Object.assign(options, NO_EFFECT);
   return options;
 }
 

@@ -26,6 +26,7 @@ test.each([
   ["--queue=2", { queues: "2" }],
   ["--debug_mask 0x3", {}],
   ["--debug_mask=0x3 -z", { "zero-copy": true }],
+  ["--quiesce -z", { "zero-copy": true }],
 ])("ublksrv's '%s' is one of add's options", (line, values) => {
   expect(parsed(line, ADD)).toEqual(values);
 });
@@ -34,7 +35,7 @@ test("a name that means another option of the verb means that", () => {
   expect(parsed("--queue 1 --cpuset 0", SET_AFFINITY)).toEqual({ queue: "1", cpuset: "0" });
 });
 
-test.each(["--uring_comp 1", "--debug_mask 1", "--queues 1", "--constructor"])(
+test.each(["--uring_comp 1", "--debug_mask 1", "--quiesce", "--queues 1", "--constructor"])(
   "'%s' is unknown to a verb that has nothing like it",
   (line) => {
     expect(() => parsed(line, SET_AFFINITY)).toThrow("unknown option '--");
