@@ -250,6 +250,10 @@ class Checker {
       const block = blockOffset(table, index * 8, this.#clusterSize);
       if (block < 0) this.#corrupt(`entry ${index} of the refcount table cannot be right`);
       if (block <= 0) continue;
+      if (block >= this.#fileSize) {
+        this.#corrupt(`refcount block ${index} begins beyond the end of the file`);
+        continue;
+      }
       if (!this.#use(block, this.#clusterSize, 1, "refcount block")) continue;
       const users = this.#found.counts.get(block / this.#clusterSize);
       if (users > 1) this.#corrupt(`refcount block ${index} has ${users} users`);

@@ -56,14 +56,16 @@ export class Engine implements Handlers {
 
   constructor(chain: ChainImage, options: EngineOptions, context: QueueContext) {
     this.#context = context;
-    const address = context.allocate(options.cacheSize);
-    const view = viewAt(address, options.cacheSize);
+    const layers = layersOf(chain);
+    const cacheSize = Math.max(options.cacheSize, 4 * layers * SLICE);
+    const address = context.allocate(cacheSize);
+    const view = viewAt(address, cacheSize);
     this.#cache = new TableCache(address, view, context.runnable);
     this.#top = { ...this.#layer(chain), cipher: options.cipher };
     const clusterSize = largestCluster(chain);
     const count = Math.min(WORKSPACES_MAX, Math.floor(WORKSPACE_BYTES / (3 * clusterSize)));
     const workspaces = new Workspaces(context, count, 3 * clusterSize);
-    const loadersMax = Math.max(1, Math.floor(this.#cache.slots / (2 * layersOf(this.#top))));
+    const loadersMax = Math.floor(this.#cache.slots / (2 * layers));
     const loaders = new Gate(context.runnable, loadersMax);
     this.#reader = new Reader(this.#cache, workspaces, clusterSize, this.#ends, loaders);
     const mapping = this.#top.mapping!;
@@ -170,9 +172,11 @@ export class Engine implements Handlers {
   }
 }
 
-function layersOf(top: Layer): number {
+function layersOf(chain: ChainImage): number {
   let count = 0;
-  for (let layer: Layer | undefined = top; layer !== undefined; layer = layer.backing) count++;
+  for (let image: ChainImage | undefined = chain; image !== undefined; image = image.backing) {
+    count++;
+  }
   return count;
 }
 

@@ -1,4 +1,4 @@
-/** Who works on which guest clusters: one at a time on each. */
+/** Who works on which guest clusters, one at a time on each; and how many do something at once. */
 
 import { type Io, WaitList } from "../../src/target/target.ts";
 import type { Task } from "./workspace.ts";

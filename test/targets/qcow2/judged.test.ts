@@ -123,6 +123,17 @@ testQemu.each([
   expect(contents(path).equals(before)).toBe(true);
 });
 
+testQemu("counts that are behind the end of the file are made anew", () => {
+  const path = image(folder("behind"));
+  const before = contents(path);
+  change(path, (view, { counts }) => view.setBigUint64(counts, 1n << 40n));
+  expect(statusOf(path)).toBe(2);
+  expect(theirs(path, "all")).toBe(0);
+  expect(statusOf(path, "all")).toBe(0);
+  expect(check(path)).toMatchObject({ status: 0 });
+  expect(contents(path).equals(before)).toBe(true);
+});
+
 testQemu("more users than can be counted stay an error, and the rest is repaired", () => {
   const path = image(folder("many"), "cluster_size=64k,refcount_bits=1");
   change(path, (view, { l2 }) => view.setBigUint64(l2 + 8, view.getBigUint64(l2)));
