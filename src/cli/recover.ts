@@ -40,7 +40,7 @@ const RECOVER_OPTIONS: OptionTable = {
     type: "string",
     alias: "f",
     valueHint: "FILE",
-    description: "refuse a device that is kept in another file; it need not be said",
+    description: "refuse a device kept elsewhere; take FILE although it was replaced",
   },
   verbose: { type: "boolean", alias: "v", description: "no effect: for scripts that have it" },
   foreground: { type: "boolean", description: "serve in this process until SIGTERM or SIGINT" },
@@ -111,7 +111,8 @@ async function checkedPlan(
     if (said !== undefined) refuseMistaken(plan, target, said);
     const question = target.question?.(plan.config);
     const secret = question === undefined ? undefined : askSecret(question);
-    return { plan: { ...plan, secret: secret !== undefined }, secret };
+    const anyFile = said?.file !== undefined;
+    return { plan: { ...plan, secret: secret !== undefined, anyFile }, secret };
   });
 }
 

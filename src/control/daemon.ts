@@ -67,8 +67,10 @@ export async function serve(plan: DaemonPlan, host: Host, listener: Listener): P
     await server.ended();
     host.log.say("info", "stopped");
   } finally {
-    if (await letGo(server, way)) way.open.close();
+    const isQuiet = await letGo(server, way);
+    if (isQuiet) way.open.close();
     await server.helperEnded();
+    if (isQuiet && server.isAlone) await deleteOwn(server);
   }
 }
 
@@ -84,6 +86,5 @@ async function letGo(server: Server, way: Beginning): Promise<boolean> {
   if (!server.live) await way.giveUp(server);
   const quiet = await server.cleanUp();
   if (quiet && !server.live) await way.forget(server);
-  if (quiet && server.isAlone) await deleteOwn(server);
   return quiet;
 }

@@ -75,7 +75,7 @@ export function isolate(log: Log): void {
 /** Of mount points in their order, those to leave, the last one first: none of `files` is there. */
 export function notNeeded(points: readonly string[], files: readonly string[]): string[] {
   const isNeeded = (path: string): boolean =>
-    NEEDED.has(path) || files.some((file) => file.startsWith(`${path}/`));
+    NEEDED.has(path) || files.some((file) => file === path || file.startsWith(`${path}/`));
   return points.filter((path) => !isNeeded(path)).toReversed();
 }
 

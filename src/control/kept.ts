@@ -6,6 +6,7 @@ import type { Channel } from "./command.ts";
 import { getDevInfo, stateName } from "./device.ts";
 import { isDenied, isGone } from "./remove.ts";
 import { filesOf, isSameFile } from "./same_files.ts";
+import { isServed } from "./served.ts";
 import { type DeviceState, readAllStates } from "./state.ts";
 
 type Noted = Pick<DeviceState, "dev_id" | "report" | "files">;
@@ -46,10 +47,11 @@ function clashes(disk: Disk, { files: before = [], report }: Noted): boolean {
   );
 }
 
-/** Also one that the driver has for LIVE: it may not have seen the death of its server yet. */
+/** Also one that the driver has for LIVE, where it has not seen the death of its server yet. */
 async function waits(channel: Channel, id: number): Promise<boolean> {
   try {
-    return stateName(await getDevInfo(channel, id)) !== "DEAD";
+    const info = await getDevInfo(channel, id);
+    return stateName(info) !== "DEAD" && !isServed(info);
   } catch (error) {
     // What was noted is of a device that has gone; the id may be somebody else's by now.
     if (isGone(error) || isDenied(error)) return false;

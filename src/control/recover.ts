@@ -30,6 +30,8 @@ export interface RecoverPlan extends Service {
   id: number;
   /** An upgrade first ends the server that there is. */
   how: "recover" | "upgrade";
+  /** Somebody has said which file, be it another one than before. */
+  anyFile?: boolean;
 }
 
 /** Looks whether it can work; throws the reason why not. Nothing is changed. */

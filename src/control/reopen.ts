@@ -68,14 +68,17 @@ async function waitForImage(
   }
 }
 
-/** A file that took the name of its image is not the disk that is mounted above. */
-function refuseOther({ id, how }: RecoverPlan, disk: Disk, before: string[] | undefined): void {
-  const now = filesOf(disk.files);
-  const same = (file: string, at: number): boolean => isSameFile(file, now[at] ?? "");
-  if (before === undefined || (before.length === now.length && before.every(same))) return;
-  const name = disk.report["backing_file"] ?? "of its image";
+/**
+ * A file that took the name of its image, the first one, is not the disk that is mounted above. The
+ * files behind that one may have been moved, and the image told so.
+ */
+function refuseOther(plan: RecoverPlan, disk: Disk, [before]: string[] = []): void {
+  const { id, how } = plan;
+  const [now = ""] = filesOf(disk.files);
+  if (before === undefined || plan.anyFile === true || isSameFile(before, now)) return;
+  const name = disk.report["backing_file"];
   const reason = `was kept in another file than what has the name ${name} now`;
-  const hint = `put that file back, or ublk del -n ${id} gives the device up`;
+  const hint = `put that file back; or, if it is that disk, ublk recover -n ${id} -f ${name}`;
   throw new SysError({ op: how, errno: 0, subject: `device ${id}`, reason, hint });
 }
 

@@ -7,6 +7,7 @@ import {
   fstatSync,
   openSync,
   readdirSync,
+  statfsSync,
   statSync,
 } from "node:fs";
 import { SysError, trySys } from "../../ffi/errno.ts";
@@ -66,13 +67,32 @@ function identity(found: BigIntStats): string {
   return found.isBlockDevice() ? `block ${found.rdev}` : `file ${found.dev} ${found.ino}`;
 }
 
+/**
+ * File systems that keep the number of a file: ext4, xfs, btrfs, f2fs, bcachefs, zfs, tmpfs, NFS,
+ * overlayfs (include/uapi/linux/magic.h). vfat, exFAT, CIFS and what FUSE serves may give another
+ * one whenever they look.
+ */
+const NUMBERS_LAST = new Set([
+  0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0xca451a4e, 0x2fc12fc1, 0x01021994, 0x6969,
+  0x794c7630,
+]);
+
 /** For the state file: what a disk's descriptors lead to, each once, in their order. */
 export function filesOf(fds: readonly number[]): string[] {
-  return [...new Set(fds.map((fd) => identity(fstatSync(fd, { bigint: true }))))];
+  return [...new Set(fds.map(noted))];
 }
 
-/** Of two that `filesOf` has noted, perhaps with a mount in between. */
+function noted(fd: number): string {
+  const found = identity(fstatSync(fd, { bigint: true }));
+  const lasts = NUMBERS_LAST.has(statfsSync(`/proc/self/fd/${fd}`).type);
+  return lasts || found.startsWith("block") ? found : found.replace("file", PASSING);
+}
+
+const PASSING = "passing";
+
+/** Of two that `filesOf` has noted, perhaps with a mount in between; as far as can be told. */
 export function isSameFile(one: string, other: string): boolean {
+  if (one.startsWith(PASSING) && other.startsWith(PASSING)) return true;
   return lasting(one) === lasting(other);
 }
 

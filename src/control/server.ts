@@ -252,8 +252,8 @@ export class Server {
 
   /** Without a helper process we are better than nobody, as long as the device is ours. */
   async #stopAlone(): Promise<void> {
-    if (this.#quiet || this.deleted) return;
     this.#isAlone = true;
+    if (this.#quiet || this.deleted) return;
     await device.stopDevice(this.channel, this.id);
   }
 

@@ -2,7 +2,7 @@
 
 import { readState } from "./state.ts";
 
-/** The ublk device, or a partition of it, that this one is kept in. */
+/** The ublk device, or a partition of it, that this one is kept in; links to it are not seen. */
 export function standsOn(id: number): number | undefined {
   const below = /^\/dev\/ublkb(\d+)(?:p\d+)?$/.exec(String(readState(id)?.report["backing_file"]));
   return below === null ? undefined : Number(below[1]);

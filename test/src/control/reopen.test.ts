@@ -82,16 +82,18 @@ test("a file that took the image's name is refused, and let go of", async () => 
   (await reopen(control, planOf(file), HOST, say, files)).close();
   renameSync(file, `${file}.x`);
   fileOf(file, MiB);
-  for (const before of [files, [], [...files, "block 2049"]]) {
+  for (const before of [files, [...files, "block 2049"]]) {
     const why = await refusal(reopen(control, planOf(file), HOST, say, before));
     expect(why).toBe(
       `recover device ${ID}: was kept in another file than what has the name ${file} now / ` +
-        `put that file back, or ublk del -n ${ID} gives the device up`,
+        `put that file back; or, if it is that disk, ublk recover -n ${ID} -f ${file}`,
     );
   }
+  (await reopen(control, { ...planOf(file), anyFile: true }, HOST, say, files)).close();
   (await reopen(control, planOf(file), HOST, say, undefined)).close();
   renameSync(`${file}.x`, file);
-  (await reopen(control, planOf(file), HOST, say, files)).close();
+  // What stands behind the image may have been moved, and the image told so.
+  (await reopen(control, planOf(file), HOST, say, [...files, "block 2049"])).close();
 });
 
 test("a disk that is kept in no file has none to miss", async () => {

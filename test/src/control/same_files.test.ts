@@ -105,6 +105,8 @@ test.each([
   ["that number where a mount has none", `file ${DISK} 7`, `file ${MOUNT} 7`, false],
   ["the same file in another mount", `file ${MOUNT} 7`, `file ${MANY_MOUNTS} 7`, true],
   ["another file in another mount", `file ${MOUNT} 7`, `file ${MANY_MOUNTS} 8`, false],
+  ["any file where numbers do not last", "passing 49 7", "passing 49 8", true],
+  ["a file that was moved from there", "passing 49 7", `file ${DISK} 7`, false],
   ["the same block device", "block 2049", "block 2049", true],
   ["another block device", "block 2049", "block 2050", false],
   ["a block device, not a file", "block 49", "file 49 49", false],
