@@ -20,8 +20,9 @@ export async function refuseKept(
   disk: Disk,
   states: readonly Noted[] = readAllStates(),
 ): Promise<void> {
+  const files = filesOf(disk.files);
   for (const state of states) {
-    if (!clashes(disk, state) || !(await waits(channel, state.dev_id))) continue;
+    if (!clashes(disk, files, state) || !(await waits(channel, state.dev_id))) continue;
     const id = state.dev_id;
     throw new SysError({
       op: "open",
@@ -34,8 +35,11 @@ export async function refuseKept(
 }
 
 /** The first of the files is the image; it alone is written to. */
-function clashes(disk: Disk, { files: before = [], report }: Noted): boolean {
-  const files = filesOf(disk.files);
+function clashes(
+  disk: Disk,
+  files: readonly string[],
+  { files: before = [], report }: Noted,
+): boolean {
   // An inode alone is not enough: other file systems have the same numbers.
   const isNameSame = disk.report["backing_file"] === report["backing_file"];
   const isAmong = (image: string | undefined, all: readonly string[]): boolean =>

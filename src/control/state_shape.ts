@@ -13,7 +13,7 @@ const isScalar = (value: unknown): boolean =>
 
 /** As same_files.ts writes them; of 64 bits, a number may come with a sign. */
 const isFile = (value: unknown): boolean =>
-  typeof value === "string" && /^(?:block|file -?\d+) -?\d+$/.test(value);
+  typeof value === "string" && /^(?:block|(?:file|passing) -?\d+) -?\d+$/.test(value);
 
 const isServing = (value: unknown): boolean =>
   isFields(value) &&

@@ -32,7 +32,7 @@ export function readSnapshots(image: SyncFile, header: Header): SnapshotTable {
   const table = lookAtSnapshots(image, header);
   const index = table.snapshots.findIndex(hasHugeTable);
   if (index < 0) return table;
-  throw new ImageError(image.path, `${hugeTable(table.snapshots[index]!, index)}`);
+  throw new ImageError(image.path, hugeTable(table.snapshots[index]!, index));
 }
 
 /** What no table of a disk can have. */

@@ -55,7 +55,7 @@ test("an older version's state has no files, and is as good", () => {
   expect(readState(7, dir)).toBeUndefined();
   writeState(STATE, dir);
   expect(readState(7, dir)?.files).toBeUndefined();
-  const files = ["file 2049 12", "block 2049"];
+  const files = ["file 2049 12", "block 2049", "passing 2049 12"];
   writeState({ ...STATE, files }, dir);
   expect(readState(7, dir)?.files).toEqual(files);
 });
