@@ -3,7 +3,7 @@
 import { EIO, ENOSPC } from "../../src/target/file_io.ts";
 import type { Coroutine, Io } from "../../src/target/target.ts";
 import * as q from "./format.ts";
-import { Mutex } from "./locks.ts";
+import { Gate } from "./locks.ts";
 import type { RefcountTable } from "./refcount.ts";
 import { RefcountBlocks } from "./refcount_blocks.ts";
 import { Reserve } from "./reserve.ts";
@@ -32,7 +32,7 @@ export class Allocator {
   readonly #table: RefcountTable;
   readonly #release: Release;
   readonly #blocks: RefcountBlocks;
-  readonly #mutex: Mutex;
+  readonly #mutex: Gate;
   /** No cluster below is free. */
   #hint = 0;
   readonly #reserve: Reserve;
@@ -44,7 +44,7 @@ export class Allocator {
     this.#release = release;
     this.#blocks = new RefcountBlocks(store, table, release, limit);
     this.#reserve = new Reserve(store.clusterSize);
-    this.#mutex = new Mutex(store.context.runnable);
+    this.#mutex = new Gate(store.context.runnable);
   }
 
   /** A cluster has become free. */
@@ -54,7 +54,7 @@ export class Allocator {
 
   /** From one to `wanted` neighbouring clusters, described in `run`. 0 or -errno. */
   *allocate(io: Io, wanted: number, run: Run): Coroutine {
-    yield* this.#mutex.lock();
+    yield* this.#mutex.enter();
     try {
       for (;;) {
         if (this.#store.fenced) return -EIO;
@@ -67,7 +67,7 @@ export class Allocator {
         if (found !== NOTHING_HERE) return found;
       }
     } finally {
-      this.#mutex.unlock();
+      this.#mutex.leave();
     }
   }
 
@@ -200,21 +200,21 @@ export class Allocator {
    * new blocks in front. Their number is answered, durably counted, or -errno.
    */
   *allocateAfterAll(io: Io, wanted: number): Coroutine {
-    yield* this.#mutex.lock();
+    yield* this.#mutex.enter();
     try {
       return yield* this.#blocks.makeBehindAll(io, wanted);
     } finally {
-      this.#mutex.unlock();
+      this.#mutex.leave();
     }
   }
 
   /** Writes the header's first sector, changed, and makes it durable. */
   *changeHeader(io: Io, change: (view: DataView) => void): Coroutine {
-    yield* this.#mutex.lock();
+    yield* this.#mutex.enter();
     try {
       return yield* this.#blocks.rewriteHeader(io, change);
     } finally {
-      this.#mutex.unlock();
+      this.#mutex.leave();
     }
   }
 }

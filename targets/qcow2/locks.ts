@@ -36,13 +36,13 @@ export class RangeLocks {
   }
 }
 
-/** So many at a time. */
+/** So many at a time: one, where nothing else is said. */
 export class Gate {
   readonly #left: WaitList;
   readonly #max: number;
   #inside = 0;
 
-  constructor(runnable: Io[], max: number) {
+  constructor(runnable: Io[], max = 1) {
     this.#left = new WaitList(runnable);
     this.#max = max;
   }
@@ -55,25 +55,5 @@ export class Gate {
   leave(): void {
     this.#inside--;
     this.#left.wakeAll();
-  }
-}
-
-/** One at a time. */
-export class Mutex {
-  readonly #released: WaitList;
-  #held = false;
-
-  constructor(runnable: Io[]) {
-    this.#released = new WaitList(runnable);
-  }
-
-  *lock(): Task<void> {
-    while (this.#held) yield this.#released;
-    this.#held = true;
-  }
-
-  unlock(): void {
-    this.#held = false;
-    this.#released.wakeAll();
   }
 }

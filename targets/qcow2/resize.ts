@@ -98,11 +98,11 @@ export class Resizes {
     const clusters = Math.ceil((entries * 8) / clusterSize);
     const first = yield* this.#allocate(io, clusters);
     if (first < 0) return first;
-    yield* this.#parts.tables.l1Mutex.lock();
+    yield* this.#parts.tables.l1Mutex.enter();
     try {
       return yield* this.#moveTable(io, first, clusters, entries);
     } finally {
-      this.#parts.tables.l1Mutex.unlock();
+      this.#parts.tables.l1Mutex.leave();
     }
   }
 
@@ -197,7 +197,7 @@ export class Resizes {
     const { locks, tables } = this.#parts;
     const clusters = (end / 8) * mapping.l2Entries;
     const lock = yield* locks.lock((first / 8) * mapping.l2Entries, clusters - 1);
-    yield* tables.l1Mutex.lock();
+    yield* tables.l1Mutex.enter();
     try {
       for (let at = first, next; at < end; at = next) {
         next = at - (at % q.SECTOR) + q.SECTOR;
@@ -206,7 +206,7 @@ export class Resizes {
       }
       return 0;
     } finally {
-      tables.l1Mutex.unlock();
+      tables.l1Mutex.leave();
       locks.unlock(lock);
     }
   }

@@ -5,7 +5,7 @@ import { bytesAt, viewAt } from "../../src/target/memory.ts";
 import { type Coroutine, type Io, WaitList, ZEROES_MAX } from "../../src/target/target.ts";
 import type { Allocator, Release, Run } from "./allocate.ts";
 import * as q from "./format.ts";
-import { Mutex } from "./locks.ts";
+import { Gate } from "./locks.ts";
 import { putOffset } from "./mapping.ts";
 import type { Store } from "./store.ts";
 import type { Workspaces } from "./workspace.ts";
@@ -19,7 +19,7 @@ export class Tables {
   readonly #busy = new Set<number>();
   readonly #done: WaitList;
   /** Of those who change L1 entries, or where they stand. */
-  readonly l1Mutex: Mutex;
+  readonly l1Mutex: Gate;
   readonly #scratch: number;
   readonly #scratchBytes: Uint8Array;
   readonly #scratchView: DataView;
@@ -30,7 +30,7 @@ export class Tables {
     this.#workspaces = workspaces;
     this.#release = release;
     this.#done = new WaitList(store.context.runnable);
-    this.l1Mutex = new Mutex(store.context.runnable);
+    this.l1Mutex = new Gate(store.context.runnable);
     this.#scratch = store.context.allocate(q.SECTOR);
     this.#scratchBytes = bytesAt(this.#scratch, q.SECTOR);
     this.#scratchView = viewAt(this.#scratch, q.SECTOR);
@@ -116,14 +116,14 @@ export class Tables {
   }
 
   *#link(io: Io, l1Index: number, table: number): Coroutine {
-    yield* this.l1Mutex.lock();
+    yield* this.l1Mutex.enter();
     try {
       return yield* this.changeL1(io, l1Index * 8, (view, at) => {
         putOffset(view, at, table);
         view.setUint32(at, view.getUint32(at) | q.HIGH_COPIED);
       });
     } finally {
-      this.l1Mutex.unlock();
+      this.l1Mutex.leave();
     }
   }
 
